@@ -1,0 +1,669 @@
+"""FFClassifier: parameters, validation, wiring and prediction."""
+
+import copy
+import math
+from collections import Counter
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._data import (
+    TrainingData,
+    check_same_task,
+    combine_weights,
+    encode_labels,
+    mean_norm,
+)
+from skff.forward_forward._fitting import Course, run_epoch, train_layers
+from skff.forward_forward._monitor import Monitor, describe
+from skff.forward_forward._network import Network, goodness_chunks
+from skff.forward_forward._training import Rule, Trainer
+from skff.forward_forward.goodness import GOODNESS
+from skff.forward_forward.losses import LOSSES
+from skff.forward_forward.negatives import NEGATIVES
+from skff.forward_forward.overlays import OVERLAYS
+
+
+class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Neural network classifier trained with the Forward-Forward algorithm.
+
+    Each layer learns on its own to give *positive* samples (features with their true label) a
+    high *goodness* and *negative* samples (features with a wrong label) a low one; no error is
+    propagated backwards through layers. To predict, every candidate label is tried and the one
+    with the highest goodness, summed over the layers, wins.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default=(500, 500)
+        Units of each layer.
+    overlay : {"append", "replace"} or callable, default="append"
+        How the label joins the features. "append" sets label units beside them; "replace"
+        gives up the first `n_classes` features for them, as the papers do with the black
+        border of images, and needs more features than classes.
+    label_scale : float, default=0.5
+        Amplitude of the label unit, in units of the mean norm of the training samples, so that
+        multiplying `X` by a constant changes no prediction.
+    goodness : {"mean_square", "sum_square"} or callable, default="mean_square"
+        Activities of shape (n, n_units) -> goodness of shape (n,).
+    loss : {"symba", "swish", "logistic"} or callable, default="symba"
+        Goodness of positives and of negatives -> loss per sample. An instance such as
+        ``SymBa(scale=8.0)`` sets the component's own parameters.
+    negatives : {"hard", "uniform"} or callable, default="hard"
+        How wrong labels are drawn: by the first layer's own goodness or all alike.
+    training : {"simultaneous", "greedy"}, default="simultaneous"
+        Whether every batch updates all layers or the layers are trained one after another.
+    dropout : float in [0, 1), default=0.0
+        Share of the input features dropped per sample while training.
+    solver : {"adamw", "sgd"}, default="adamw"
+        Optimizer of every layer.
+    learning_rate_init : float, default=2e-3
+        Learning rate at the start.
+    learning_rate : {"cooldown", "constant"}, default="cooldown"
+        "cooldown" keeps the rate for the first half of the updates and then lowers it linearly
+        to 0.
+    momentum : float in [0, 1), default=0.9
+        Momentum of the "sgd" solver.
+    weight_decay : float, default=0.0
+        Decoupled decay: each update shrinks the weights by the learning rate times this.
+    batch_size : int or "auto", default="auto"
+        Samples per update; "auto" is ``n_samples // 100`` clipped to [16, 256]. Larger than the
+        data means all of them.
+    max_iter : int, default=20
+        Epochs; with ``training="greedy"``, epochs per layer.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the data, to stop when the accuracy there
+        no longer rises by `tol` for `n_iter_no_change` epochs, and to restore the best weights.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the training data held out when `early_stopping` is set.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops early.
+    tol : float, default=1e-4
+        Smallest gain of validation accuracy, in [0, 1], that counts as an improvement.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with the sample weights.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is CUDA where there is one, then MPS, then the CPU.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the previous call.
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, the order of samples, negatives, dropout and the
+        validation split.
+    verbose : bool or int, default=False
+        Whether to print a line per epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    n_features_in_ : int
+        Number of features seen during `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` has names that are all strings.
+    n_iter_ : int
+        Epochs run; of the longest-trained layer when greedy.
+    n_layers_ : int
+        Number of layers.
+    coefs_ : list of ndarray of shape (n_inputs, n_units)
+        Weights of each layer. With ``overlay="replace"`` the first `n_classes` rows of the
+        first one are the label's.
+    intercepts_ : list of ndarray of shape (n_units,)
+        Biases of each layer.
+    label_coefs_ : ndarray of shape (n_classes, n_units)
+        What each label adds to the first layer: its pre-activations are
+        ``input_scale_ * (x @ coefs_[0] + label_amplitude_ * label_coefs_[c]) + intercepts_[0]``.
+    input_scale_, label_amplitude_ : float
+        Fixed factor on the input and value of the label unit, in units of `X`.
+    history_ : list of dict
+        One per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the
+        share of positives above their negatives) per layer in `layers`, validation_score.
+    loss_curves_ : ndarray of shape (n_layers, n_iter_)
+        Mean loss per layer and epoch; NaN where a layer trained fewer epochs.
+    device_ : torch.device
+        Where the weights are.
+
+    See Also
+    --------
+    skff.mlp_baselines : Backprop networks of the same architecture.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022.
+    .. [2] A. Bakhshi, arXiv:2409.15365, 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from skff import FFClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
+    >>> clf = FFClassifier(hidden_layer_sizes=(50, 50), random_state=0).fit(X_train, y_train)
+    >>> clf.predict_proba(X_test[:1]).shape
+    (1, 3)
+    >>> bool(clf.score(X_test, y_test) > 0.9)
+    True
+    """
+
+    _parameter_constraints = parameters.CONSTRAINTS
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(500, 500),
+        *,
+        overlay="append",
+        label_scale=0.5,
+        goodness="mean_square",
+        loss="symba",
+        negatives="hard",
+        training="simultaneous",
+        dropout=0.0,
+        solver="adamw",
+        learning_rate_init=2e-3,
+        learning_rate="cooldown",
+        momentum=0.9,
+        weight_decay=0.0,
+        batch_size="auto",
+        max_iter=20,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        class_weight=None,
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=False,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.overlay = overlay
+        self.label_scale = label_scale
+        self.goodness = goodness
+        self.loss = loss
+        self.negatives = negatives
+        self.training = training
+        self.dropout = dropout
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, finite; C-ordered float32 is used without a copy.
+        y : array-like of shape (n_samples,)
+            Labels of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a weight of 0 leaves the sample out.
+
+        Returns
+        -------
+        self : FFClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            On a parameter or data that cannot be used, before the estimator changes, or when
+            the loss becomes non-finite.
+        """
+        go_on = self.warm_start and hasattr(self, "_network")
+        with _unchanged_on_error(self):
+            self._validate_params()
+            X, y, sample_weight, classes = self._validate_training(X, y, sample_weight, go_on)
+            random_state = check_random_state(self.random_state)
+            samples, held_out = self._split(X, y, sample_weight, random_state)
+            network = self._network.to(self.device_) if go_on else None
+        generator = self._generator(random_state)
+        if network is None:
+            network = self._initialize(samples[0], len(classes), generator)
+        history = list(self.history_) if go_on else []
+        fitted = partial(_fitted_attributes, network, classes, history)
+        hook_arguments = {
+            "X": X,
+            "y": lambda: classes[y],
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+            "reconstruction_attributes": lambda: copy.deepcopy(fitted()),
+        }
+        self._train(network, generator, samples, held_out, history, hook_arguments)
+        vars(self).pop("_trainer", None)  # partial_fit goes on with a fresh optimizer
+        vars(self).update(fitted())
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Pass once over some data, going on from the present weights.
+
+        The learning rate stays at `learning_rate_init`, and the scale of the first call's data
+        is kept. The optimizer's state lasts from call to call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Some training data.
+        y : array-like of shape (n_samples,)
+            Labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur; needed at the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a weight of 0 leaves the sample out.
+
+        Returns
+        -------
+        self : FFClassifier
+            The classifier.
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing at the first call or differs later, if a label is not among
+            them, or if `early_stopping`, ``training="greedy"`` or ``class_weight="balanced"``
+            is set, which need all the data at once.
+        """
+        go_on = hasattr(self, "_network")
+        with _unchanged_on_error(self):
+            self._validate_params()
+            self._validate_partial_fit()
+            classes = self._all_classes(classes)
+            X, y, sample_weight, classes = self._validate_training(
+                X, y, sample_weight, go_on, classes
+            )
+        if not go_on:
+            generator = self._generator(check_random_state(self.random_state))
+            network = self._initialize(X, len(classes), generator)
+            vars(self).update(_fitted_attributes(network, classes, []))
+            self._trainer = self._make_trainer(network, range(network.n_layers), generator)
+        elif not hasattr(self, "_trainer"):
+            generator = self._generator(check_random_state(self.random_state))
+            layers = range(self._network.n_layers)
+            self._trainer = self._make_trainer(self._network, layers, generator)
+        if len(classes) > 1:
+            self._pass_once(X, y, sample_weight)
+        return self
+
+    def decision_function(self, X):
+        """Compute the goodness of each class, summed over the layers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        goodness : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            For two classes the second's goodness minus the first's.
+        """
+        goodness = self._summed_goodness(X)
+        return goodness[:, 1] - goodness[:, 0] if len(self.classes_) == 2 else goodness
+
+    def predict(self, X):
+        """Predict the label with the highest goodness.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels from `classes_`.
+        """
+        best = self._summed_goodness(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def predict_proba(self, X):
+        """Estimate class probabilities by a softmax of the classes' goodness.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            Rows sum to 1.
+        """
+        return softmax(self._logits(X), axis=1)
+
+    def predict_log_proba(self, X):
+        """Estimate the logarithm of class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            Logarithm of `predict_proba`, exact where that rounds to 0.
+        """
+        return log_softmax(self._logits(X), axis=1)
+
+    def layer_goodness(self, X):
+        """Compute each layer's goodness of each sample under each label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        goodness : ndarray of shape (n_layers, n_samples, n_classes)
+            Its sum over the layers decides the prediction.
+        """
+        kept = self._validate_samples(X)
+        return np.concatenate(list(goodness_chunks(self._network, kept, self._goodness())), axis=1)
+
+    @property
+    def coefs_(self):
+        """Weights of each layer, (n_inputs, n_units)."""
+        first, *others = [weight.t().cpu().numpy() for weight in self._network.weights]
+        if self.n_features_in_ > len(first):  # the overlay gave up features for the label
+            first = np.concatenate([self.label_coefs_, first])
+        return [first, *others]
+
+    @property
+    def intercepts_(self):
+        """Biases of each layer."""
+        return [bias.cpu().numpy() for bias in self._network.biases]
+
+    @property
+    def label_coefs_(self):
+        """What each label adds to the first layer, (n_classes, n_units)."""
+        return self._network.label_weight.cpu().numpy()
+
+    @property
+    def input_scale_(self):
+        """Fixed factor on the first layer's input."""
+        return self._network.input_scale
+
+    @property
+    def label_amplitude_(self):
+        """Value of the label unit, in units of `X`."""
+        return self._network.label_amplitude
+
+    @property
+    def device_(self):
+        """Where the weights are."""
+        return self._network.device
+
+    @property
+    def loss_curves_(self):
+        """Mean loss per layer and epoch, (n_layers, n_iter_)."""
+        curves = [
+            [
+                row["loss"][row["layers"].index(layer)]
+                for row in self.history_
+                if layer in row["layers"]
+            ]
+            for layer in range(self.n_layers_)
+        ]
+        padded = np.full((self.n_layers_, self.n_iter_), np.nan)
+        for row, curve in zip(padded, curves, strict=True):
+            row[: len(curve)] = curve
+        return padded
+
+    @property
+    def n_layers_(self):
+        """Number of layers."""
+        return self._network.n_layers
+
+    def _validate_training(self, X, y, sample_weight, go_on, classes=None):
+        sizes = parameters.layer_sizes(self.hidden_layer_sizes)
+        parameters.resolve_device(self.device)
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not go_on)
+        check_classification_targets(y)
+        if go_on and classes is None:
+            classes = np.unique(y)
+        classes, y = encode_labels(column_or_1d(y, warn=True), classes)
+        kept = self._overlay()(X, len(classes))
+        if go_on:
+            check_same_task(self, sizes, classes, kept.shape[1])
+        used, weight = combine_weights(X, classes[y], sample_weight, self.class_weight)
+        if used is not None:
+            X, y = X[used], y[used]
+        return X, y, weight, classes
+
+    def _validate_partial_fit(self):
+        for name, unusable in UNUSABLE_IN_PARTIAL_FIT.items():
+            if getattr(self, name) == unusable:
+                raise ValueError(
+                    f"Got {name}={unusable!r}, but partial_fit cannot use it: it needs all the "
+                    "data at once. Use fit."
+                )
+
+    def _all_classes(self, classes):
+        if classes is None and not hasattr(self, "classes_"):
+            raise ValueError(
+                "Got classes=None at the first call of partial_fit, but expected all labels that "
+                "will ever occur: the network has one label unit for each."
+            )
+        if classes is None:
+            return self.classes_
+        classes = np.unique(classes)
+        if hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"Got classes={classes!r}, but expected those of the first call of partial_fit or "
+                f"fit, {self.classes_!r}."
+            )
+        return classes
+
+    def _split(self, X, y, sample_weight, random_state):
+        """Return samples (X, y, sample_weight) to train on and, for early stopping, to hold out."""
+        if not self.early_stopping:
+            return (X, y, sample_weight), None
+        rows = train_test_split(
+            np.arange(len(X)),
+            test_size=self.validation_fraction,
+            stratify=y,
+            random_state=random_state,
+        )
+        return tuple(
+            (X[part], y[part], None if sample_weight is None else sample_weight[part])
+            for part in rows
+        )
+
+    def _generator(self, random_state):
+        generator = torch.Generator(parameters.resolve_device(self.device))
+        return generator.manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))
+
+    def _overlay(self):
+        return parameters.component(OVERLAYS, self.overlay)
+
+    def _goodness(self):
+        return parameters.component(GOODNESS, self.goodness)
+
+    def _rule(self):
+        return Rule(
+            goodness=self._goodness(),
+            loss=parameters.component(LOSSES, self.loss),
+            negatives=parameters.component(NEGATIVES, self.negatives),
+            dropout=self.dropout,
+        )
+
+    def _course(self, n_samples, **changes):
+        settings = {
+            "batch_size": parameters.resolve_batch_size(self.batch_size, n_samples),
+            "max_iter": self.max_iter,
+            "learning_rate": self.learning_rate,
+            "n_iter_no_change": self.n_iter_no_change,
+            "tol": self.tol,
+        }
+        return Course(**(settings | changes))
+
+    def _make_trainer(self, network, layers, generator):
+        return Trainer(
+            network,
+            layers,
+            generator,
+            solver=self.solver,
+            learning_rate=self.learning_rate_init,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+    def _initialize(self, X, n_classes, generator):
+        kept = self._overlay()(X, n_classes)
+        norm = mean_norm(kept)
+        return Network.initialize(
+            [kept.shape[1], *parameters.layer_sizes(self.hidden_layer_sizes)],
+            n_classes,
+            # The mean sample gets a root mean square of 1.
+            input_scale=math.sqrt(kept.shape[1]) / norm,
+            label_amplitude=self.label_scale * norm,
+            generator=generator,
+        )
+
+    def _training_data(self, network, X, y, sample_weight):
+        overlay, n_classes = self._overlay(), network.n_classes
+        return TrainingData(
+            X,
+            y,
+            sample_weight,
+            keep=lambda X: overlay(X, n_classes),
+            input_scale=network.input_scale,
+            device=network.device,
+        )
+
+    def _train(self, network, generator, samples, held_out, history, hook_arguments):
+        phases = [range(network.n_layers)]
+        if self.training == "greedy":
+            phases = [range(layer, layer + 1) for layer in range(network.n_layers)]
+        if network.n_classes == 1:
+            phases = []  # there is no wrong label to learn from
+        n_subtasks = self.max_iter if len(phases) == 1 else len(phases)
+        context = self._init_callback_context(max_subtasks=n_subtasks)
+        context.call_on_fit_task_begin(estimator=self, **hook_arguments)
+        monitor = Monitor(
+            self, context, history, hook_arguments, max_iter=self.max_iter, verbose=self.verbose
+        )
+        with torch.no_grad():
+            data = self._training_data(network, *samples)
+            validate = held_out and partial(self._validation_score, network, held_out)
+            for layers in phases:
+                if len(phases) > 1:
+                    monitor.begin_layer(layers.start)
+                trainer = self._make_trainer(network, layers, generator)
+                course = self._course(len(data))
+                train_layers(trainer, data, self._rule(), course, monitor, validate)
+                if len(phases) > 1:
+                    monitor.end_layer()
+        context.call_on_fit_task_end(estimator=self, **hook_arguments)
+
+    def _pass_once(self, X, y, sample_weight):
+        trainer = self._trainer
+        trainer.learning_rate = self.learning_rate_init
+        with torch.no_grad():
+            data = self._training_data(trainer.network, X, y, sample_weight)
+            course = self._course(len(data), learning_rate="constant", max_iter=1)
+            record = run_epoch(trainer, data, self._rule(), course, epoch=0)
+        record["epoch"] = len(self.history_) + 1
+        self.history_.append(record)
+        self.n_iter_ = count_epochs(self.history_)
+        if self.verbose:
+            print(describe(record, record["epoch"]), flush=True)
+
+    def _validation_score(self, network, held_out, n_layers):
+        X, y, sample_weight = held_out
+        overlay = self._overlay()
+        goodness = [
+            chunk.sum(axis=0)
+            for chunk in goodness_chunks(
+                network, overlay(X, network.n_classes), self._goodness(), n_layers
+            )
+        ]
+        predicted = np.concatenate(goodness).argmax(axis=1)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def _validate_samples(self, X):
+        check_is_fitted(self, "_network")
+        X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        return self._overlay()(X, len(self.classes_))
+
+    def _summed_goodness(self, X):
+        kept = self._validate_samples(X)
+        chunks = goodness_chunks(self._network, kept, self._goodness())
+        return np.concatenate([chunk.sum(axis=0) for chunk in chunks])
+
+    def _logits(self, X):
+        return self._summed_goodness(X) * getattr(
+            parameters.component(LOSSES, self.loss), "scale", 1.0
+        )
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        # A ScoringMonitor holds a local socket and its key: neither belongs in a file.
+        return {name: value for name, value in state.items() if name != "_skl_callbacks"}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "_network") and not hasattr(self, "_trainer"):
+            with suppress(ValueError):  # the device may exist only on the machine of `fit`
+                device = parameters.resolve_device(self.device)
+                self._network = self._network.to(device)
+
+
+UNUSABLE_IN_PARTIAL_FIT = {
+    "early_stopping": True,
+    "training": "greedy",
+    "class_weight": "balanced",
+}
+
+
+def _fitted_attributes(network, classes, history):
+    return {
+        "_network": network,
+        "classes_": classes,
+        "history_": history,
+        "n_iter_": count_epochs(history),
+    }
+
+
+def count_epochs(history):
+    """Count the epochs of the layer that was trained most."""
+    layers = [layer for record in history for layer in record["layers"]]
+    return max(Counter(layers).values(), default=0)
+
+
+@contextmanager
+def _unchanged_on_error(estimator):
+    """Give an estimator its attributes back when a check in the block fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except Exception:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

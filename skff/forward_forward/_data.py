@@ -1,0 +1,176 @@
+"""Training data: labels and weights as training wants them, batches on the device."""
+
+import numpy as np
+import torch
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight
+
+from skff.forward_forward._tensors import as_tensor
+
+
+class TrainingData:
+    """Samples, labels and weights, served in batches on the network's device.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+        Features.
+    y : ndarray of shape (n_samples,), int64
+        Encoded labels.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Positive weights; scaled to mean 1. None means equal weights.
+    keep : callable
+        Features (n, n_features) -> the features that the first layer reads.
+    input_scale : float
+        Factor on the features.
+    device : torch.device
+        Where the batches are wanted.
+    """
+
+    def __init__(self, X, y, sample_weight, *, keep, input_scale, device):
+        self.X = keep(as_tensor(X))
+        if _fits(self.X, device):
+            self.X = self.X.to(device)
+        self.y = as_tensor(y).to(device)
+        self.weight = None
+        if sample_weight is not None:
+            weight = sample_weight / sample_weight.mean()
+            self.weight = torch.from_numpy(weight.astype(np.float32)).to(device)
+        self.input_scale = input_scale
+        self.device = device
+
+    def __len__(self):
+        return len(self.y)
+
+    def batch(self, rows):
+        """Return features times the input scale, labels and weights of some rows."""
+        x = self.X.index_select(0, rows.to(self.X.device)).to(self.device).mul_(self.input_scale)
+        weight = 1.0 if self.weight is None else self.weight[rows]
+        return x, self.y[rows], weight
+
+
+def _fits(X, device):
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return X.numel() * X.element_size() <= free / 2
+
+
+def encode_labels(y, classes=None):
+    """Return the classes and `y` as their indices.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels.
+    classes : ndarray of shape (n_classes,), default=None
+        All labels, sorted; None takes those in `y`.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    encoded : ndarray of shape (n_samples,), int64
+        Indices into `classes`.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among `classes`.
+    """
+    if classes is None:
+        return np.unique(y, return_inverse=True)
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"Got labels {unknown!r}, but expected only those in {classes!r}.")
+    return classes, np.searchsorted(classes, y)
+
+
+def check_same_task(estimator, sizes, classes, n_kept):
+    """Refuse to go on from weights that belong to another task or architecture.
+
+    Parameters
+    ----------
+    estimator : FFClassifier
+        Fitted.
+    sizes : list of int
+        Units per layer wanted.
+    classes : ndarray
+        Labels in the new data.
+    n_kept : int
+        Features that the first layer would read.
+
+    Raises
+    ------
+    ValueError
+        If the fitted network does not fit.
+    """
+    network = estimator._network
+    if not np.array_equal(classes, estimator.classes_):
+        raise ValueError(
+            f"Got labels {classes!r}, but expected {estimator.classes_!r} as in the previous fit: "
+            "training goes on from weights with one label unit for each."
+        )
+    fitted = [network.weights[0].shape[1], *map(len, network.biases)]
+    if fitted != [n_kept, *sizes]:
+        raise ValueError(
+            f"Got hidden_layer_sizes={sizes} on {n_kept} kept features, but expected "
+            f"{fitted[1:]} on {fitted[0]} as in the previous fit: training goes on from there."
+        )
+
+
+def combine_weights(X, y, sample_weight, class_weight):
+    """Multiply sample and class weights, and find the samples that count.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Features.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    sample_weight : array-like of shape (n_samples,) or None
+        Non-negative weights.
+    class_weight : dict, "balanced" or None
+        As in scikit-learn.
+
+    Returns
+    -------
+    used : ndarray of shape (n_samples,), bool, or None
+        Samples of positive weight; None where all count.
+    weight : ndarray of shape (n_used,) or None
+        Their weights; None where all are equal.
+
+    Raises
+    ------
+    ValueError
+        On a negative weight or where no sample has a positive one.
+    """
+    if sample_weight is None and class_weight is None:
+        return None, None
+    weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, y)
+    used = weight > 0
+    if not used.any():
+        raise ValueError(
+            "Got sample and class weights whose product is 0 for every sample, but expected at "
+            "least one positive weight."
+        )
+    return (None, weight) if used.all() else (used, weight[used])
+
+
+def mean_norm(X):
+    """Compute the mean Euclidean norm of the samples, or 1 where all are zero.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Features.
+
+    Returns
+    -------
+    norm : float
+        Positive.
+    """
+    squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
+    return float(np.sqrt(squares).mean()) or 1.0

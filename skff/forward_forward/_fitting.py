@@ -1,0 +1,134 @@
+"""The course of a fit: layers together or in turn, epochs, early stopping, history."""
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+from skff.forward_forward._training import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Course:
+    """Settings of the epochs.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples per update.
+    max_iter : int
+        Epochs per set of layers.
+    learning_rate : str
+        A name in `SCHEDULES`.
+    n_iter_no_change : int
+        Epochs without improvement before training stops early.
+    tol : float
+        Smallest gain of the validation score that counts.
+    """
+
+    batch_size: int
+    max_iter: int
+    learning_rate: str
+    n_iter_no_change: int
+    tol: float
+
+
+def train_layers(trainer, data, rule, course, monitor, validate=None):
+    """Train some layers epoch by epoch; with `validate`, end with the best weights.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Layers and their optimizer.
+    data : TrainingData
+        Samples, encoded labels and weights.
+    rule : Rule
+        What the layers learn from.
+    course : Course
+        Settings.
+    monitor : Monitor
+        Hears of each epoch and may stop the training.
+    validate : callable, default=None
+        Number of trained layers -> validation score; training stops early when given.
+
+    Raises
+    ------
+    ValueError
+        When a layer's loss is no longer finite.
+    """
+    best = _Best(trainer.network, course)
+    for epoch in range(course.max_iter):
+        monitor.begin_epoch()
+        record = run_epoch(trainer, data, rule, course, epoch)
+        if validate is not None:
+            record["validation_score"] = validate(trainer.layers.stop)
+            best.update(record["validation_score"])
+        if monitor.end_epoch(record) or best.n_stale >= course.n_iter_no_change:
+            break
+    best.restore()
+
+
+def run_epoch(trainer, data, rule, course, epoch):
+    """Train for one epoch and describe it.
+
+    Parameters
+    ----------
+    trainer, data, rule, course
+        See `train_layers`.
+    epoch : int
+        Epochs already done under this course.
+
+    Returns
+    -------
+    record : dict
+        See `FFClassifier.history_`.
+    """
+    start = perf_counter()
+    schedule = SCHEDULES[course.learning_rate]
+    loss, positive_share = trainer.epoch(
+        data,
+        rule,
+        batch_size=course.batch_size,
+        schedule=lambda done: schedule((epoch + done) / course.max_iter),
+    )
+    for layer, value in zip(trainer.layers, loss, strict=True):
+        _check_finite(value, layer, epoch, trainer)
+    return {
+        "epoch": epoch + 1,
+        "layers": list(trainer.layers),
+        "seconds": perf_counter() - start,
+        "learning_rate": trainer.learning_rate * schedule(epoch / course.max_iter),
+        "loss": loss,
+        "positive_share": positive_share,
+    }
+
+
+class _Best:
+    """The weights with the best validation score so far, if there ever was a score."""
+
+    def __init__(self, network, course):
+        self.network = network
+        self.tol = course.tol
+        self.score = self.bar = -math.inf
+        self.weights = None
+        self.n_stale = 0
+
+    def update(self, score):
+        if score > self.bar + self.tol:
+            self.bar, self.n_stale = score, 0
+        else:
+            self.n_stale += 1
+        if score > self.score:
+            self.score, self.weights = score, self.network.to(self.network.device)
+
+    def restore(self):
+        if self.weights is not None:
+            self.network.copy_from(self.weights)
+
+
+def _check_finite(loss, layer, epoch, trainer):
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"Got a loss of {loss} in layer {layer + 1} at epoch {epoch + 1}, but expected a "
+            f"finite number: lower learning_rate_init (now {trainer.learning_rate}) or "
+            "label_scale."
+        )

@@ -1,0 +1,239 @@
+"""The network: a label-conditioned first layer and the hidden layers that follow.
+
+With features x, label c and one fixed scale s for the data set, the first layer computes
+``z = s (W x + a L[c]) + b`` and every later one ``z = W n(h) + b``, where ``n(h) = h / rms(h)``
+hides the goodness of the layer below. Activities are ``h = relu(z)``.
+"""
+
+import math
+from functools import partial
+
+import torch
+
+from skff.forward_forward._tensors import as_numpy, as_tensor, as_writable_tensor
+
+SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
+CLASS_BLOCK = 64
+
+
+def rms_normalize(h):
+    """Divide each row by its root mean square, so that a layer cannot read the goodness below.
+
+    Parameters
+    ----------
+    h : Tensor of shape (n, n_units)
+        Activities.
+
+    Returns
+    -------
+    normalized : Tensor of shape (n, n_units)
+        Rows of mean square 1; rows of zeros stay zero.
+    """
+    norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+    return h * (math.sqrt(h.shape[-1]) / norm.clamp_min_(1e-8))
+
+
+class Network:
+    """Weights of a Forward-Forward network and what can be computed from them.
+
+    Parameters
+    ----------
+    weights : list of Tensor of shape (n_units, n_inputs)
+        One per layer; the first reads the kept features.
+    biases : list of Tensor of shape (n_units,)
+        One per layer.
+    label_weight : Tensor of shape (n_classes, n_units)
+        What each label adds to the first layer, per unit of amplitude.
+    input_scale : float
+        Factor s on the first layer's input.
+    label_amplitude : float
+        Value a of the label unit, in units of X.
+    """
+
+    def __init__(self, weights, biases, label_weight, input_scale, label_amplitude):
+        self.weights = weights
+        self.biases = biases
+        self.label_weight = label_weight
+        self.input_scale = input_scale
+        self.label_amplitude = label_amplitude
+
+    @classmethod
+    def initialize(cls, sizes, n_classes, *, input_scale, label_amplitude, generator):
+        """Draw weights from N(0, 1 / n_inputs); biases start at 0.
+
+        Parameters
+        ----------
+        sizes : list of int
+            Kept features, then the units of each layer.
+        n_classes : int
+            Number of classes.
+        input_scale, label_amplitude : float
+            See the class.
+        generator : torch.Generator
+            Source of randomness; its device is the network's.
+
+        Returns
+        -------
+        network : Network
+            Untrained.
+        """
+        device = generator.device
+
+        def normal(rows, columns, fan_in):
+            draw = torch.randn(rows, columns, generator=generator, device=device)
+            return draw.div_(math.sqrt(fan_in))
+
+        weights = [
+            normal(units, inputs, inputs) for inputs, units in zip(sizes, sizes[1:], strict=False)
+        ]
+        biases = [torch.zeros(units, device=device) for units in sizes[1:]]
+        label_weight = normal(n_classes, sizes[1], sizes[0])
+        return cls(weights, biases, label_weight, input_scale, label_amplitude)
+
+    @property
+    def n_layers(self):
+        """Number of layers, each with a goodness of its own."""
+        return len(self.weights)
+
+    @property
+    def n_classes(self):
+        """Number of label units."""
+        return len(self.label_weight)
+
+    @property
+    def device(self):
+        """Where the weights are."""
+        return self.label_weight.device
+
+    def parameters(self, layer):
+        """Return the tensors that only `layer` learns; the first also owns the label weights."""
+        own = [self.weights[layer], self.biases[layer]]
+        return [*own, self.label_weight] if layer == 0 else own
+
+    def tensors(self):
+        """Return all weights and biases, in a fixed order."""
+        return [tensor for layer in range(self.n_layers) for tensor in self.parameters(layer)]
+
+    def project(self, x):
+        """Compute the first layer's pre-activations without a label.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_kept)
+            Kept features multiplied by `input_scale`.
+
+        Returns
+        -------
+        Z : Tensor of shape (n, n_units)
+            Shared by every label.
+        """
+        return torch.addmm(self.biases[0], x, self.weights[0].t())
+
+    def label_shifts(self):
+        """Return what each label adds to the first pre-activations, (n_classes, n_units)."""
+        return self.label_weight * (self.input_scale * self.label_amplitude)
+
+    def activities(self, layer, inputs):
+        """Compute a hidden layer's activities from normalised ones below.
+
+        Parameters
+        ----------
+        layer : int
+            1 or more.
+        inputs : Tensor of shape (n, n_inputs)
+            Output of `rms_normalize`.
+
+        Returns
+        -------
+        h : Tensor of shape (n, n_units)
+            Activities.
+        """
+        return torch.addmm(self.biases[layer], inputs, self.weights[layer].t()).relu_()
+
+    def class_goodness(self, Z, goodness, n_layers=None):
+        """Compute every layer's goodness under every label.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (n, n_units)
+            Output of `project`.
+        goodness : callable
+            Activities (n, n_units) -> goodness (n,).
+        n_layers : int, default=None
+            Layers to compute, from the first; None means all.
+
+        Returns
+        -------
+        g : Tensor of shape (n_layers, n, n_classes)
+            Goodness.
+        """
+        n_layers = self.n_layers if n_layers is None else n_layers
+        g = Z.new_empty(n_layers, len(Z), self.n_classes)
+        shifts = self.label_shifts()
+        for start in range(0, self.n_classes, CLASS_BLOCK):
+            block = shifts[start : start + CLASS_BLOCK]
+            h = (Z.unsqueeze(1) + block).relu_().flatten(0, 1)  # (n * classes, n_units)
+            for layer in range(n_layers):
+                if layer > 0:
+                    h = self.activities(layer, rms_normalize(h))
+                g[layer, :, start : start + len(block)] = goodness(h).view(len(Z), -1)
+        return g
+
+    def rows_per_chunk(self):
+        """Return how many samples `class_goodness` can take within the scratch memory."""
+        widest = max(len(bias) for bias in self.biases)
+        return max(1, SCRATCH_ELEMENTS // (widest * min(self.n_classes, CLASS_BLOCK)))
+
+    def copy_from(self, other):
+        """Take over the weights of a network of the same sizes, in place."""
+        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            mine.copy_(theirs)
+
+    def to(self, device):
+        """Return a copy whose weights are on `device`."""
+        copy = Network.__new__(Network)
+        moved = {name: _map(partial(_move, device=device), v) for name, v in self.__dict__.items()}
+        copy.__dict__.update(moved)
+        return copy
+
+    def __getstate__(self):
+        # NumPy arrays load on any machine, and joblib can memory-map them.
+        return {name: _map(as_numpy, value) for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state):
+        self.__dict__.update({name: _map(as_writable_tensor, v) for name, v in state.items()})
+
+
+def goodness_chunks(network, X, goodness, n_layers=None):
+    """Compute class goodness chunk by chunk, within bounded scratch memory.
+
+    Parameters
+    ----------
+    network : Network
+        A trained network.
+    X : ndarray of shape (n, n_kept), float32
+        Kept features.
+    goodness : callable
+        Activities (n, n_units) -> goodness (n,).
+    n_layers : int, default=None
+        Layers to compute, from the first; None means all.
+
+    Yields
+    ------
+    g : ndarray of shape (n_layers, n_rows, n_classes)
+        Goodness of the next rows.
+    """
+    rows = network.rows_per_chunk()
+    with torch.inference_mode():
+        for start in range(0, len(X), rows):
+            x = as_tensor(X[start : start + rows]).to(network.device)
+            Z = network.project(x * network.input_scale)
+            yield network.class_goodness(Z, goodness, n_layers).cpu().numpy()
+
+
+def _map(function, value):
+    return [function(v) for v in value] if isinstance(value, list) else function(value)
+
+
+def _move(value, device):
+    return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,142 @@
+"""What FFClassifier's parameters may be, and what their names stand for."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skff.forward_forward._training import SCHEDULES
+from skff.forward_forward.goodness import GOODNESS
+from skff.forward_forward.losses import LOSSES
+from skff.forward_forward.negatives import NEGATIVES
+from skff.forward_forward.overlays import OVERLAYS
+
+CONSTRAINTS = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "overlay": [StrOptions(set(OVERLAYS)), callable],
+    "label_scale": [Interval(Real, 0, None, closed="neither")],
+    "goodness": [StrOptions(set(GOODNESS)), callable],
+    "loss": [StrOptions(set(LOSSES)), callable],
+    "negatives": [StrOptions(set(NEGATIVES)), callable],
+    "training": [StrOptions({"simultaneous", "greedy"})],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "solver": [StrOptions({"adamw", "sgd"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "momentum": [Interval(Real, 0, 1, closed="left")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "device": [str, torch.device],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+def component(registry, value):
+    """Return the component that a parameter names, or the parameter if it is one.
+
+    Parameters
+    ----------
+    registry : dict
+        Names -> components.
+    value : str or callable
+        A parameter that passed validation.
+
+    Returns
+    -------
+    component : callable
+        What the network and the training use.
+    """
+    return registry[value] if isinstance(value, str) else value
+
+
+def layer_sizes(hidden_layer_sizes):
+    """Return the units of each layer as a list of int.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int
+        The parameter.
+
+    Returns
+    -------
+    sizes : list of int
+        At least one, all positive.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer or a layer without units.
+    """
+    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu" or (sizes < 1).any():
+        raise ValueError(
+            f"Got hidden_layer_sizes={hidden_layer_sizes!r}, but expected at least one layer, "
+            "each with an integer number of units of at least 1."
+        )
+    return sizes.tolist()
+
+
+def resolve_batch_size(batch_size, n_samples):
+    """Return the samples per update: "auto" is a hundredth of the data within [16, 256].
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        The parameter.
+    n_samples : int
+        Size of the training set, an upper bound.
+
+    Returns
+    -------
+    batch_size : int
+        At least 1.
+    """
+    if batch_size == "auto":
+        batch_size = int(np.clip(n_samples // 100, 16, 256))
+    return min(batch_size, n_samples)
+
+
+def resolve_device(device):
+    """Return the torch device: "auto" is CUDA where there is one, then MPS, then the CPU.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        The parameter.
+
+    Returns
+    -------
+    device : torch.device
+        One that this machine has.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device or this machine lacks it.
+    """
+    if device == "auto":
+        return torch.device(_best_device())
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"Got device={device!r}, but expected 'auto' or a torch device of this machine, such "
+            f"as '{_best_device()}': {str(error).splitlines()[0]}"
+        ) from error
+    return resolved
+
+
+def _best_device():
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,276 @@
+"""Training: one batch, one epoch; the only place with an optimizer and an update.
+
+A layer's update is the product of its own error signal with its own input. The signal comes from
+the layer's own goodness; no graph and no gradient ever crosses from one layer to another.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from skff.forward_forward._network import rms_normalize
+from skff.forward_forward._tensors import as_numpy, as_writable_tensor
+from skff.forward_forward.goodness import goodness_gradient
+from skff.forward_forward.losses import loss_gradients
+from skff.forward_forward.negatives import draw_negatives
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a layer learns from.
+
+    Parameters
+    ----------
+    goodness, loss, negatives : callable
+        Components as in the registries of this package.
+    dropout : float
+        Share of the input features dropped per sample.
+    """
+
+    goodness: Any
+    loss: Any
+    negatives: Any
+    dropout: float = 0.0
+
+
+def constant(progress):
+    """Keep the learning rate."""
+    return 1.0
+
+
+def cooldown(progress):
+    """Keep the learning rate for the first half of the updates, then lower it linearly to 0."""
+    return min(1.0, 2.0 * (1.0 - progress))
+
+
+SCHEDULES = {"constant": constant, "cooldown": cooldown}
+
+_CPU_STATE_SIZE = torch.Generator().get_state().numel()
+
+
+class Trainer:
+    """Some layers of a network with their optimizer: what training goes on from.
+
+    Parameters
+    ----------
+    network : Network
+        Updated in place.
+    layers : range
+        Layers to update; those below run forward only, those above not at all.
+    generator : torch.Generator
+        Source of randomness.
+    solver : {"adamw", "sgd"}, default="adamw"
+        Update rule.
+    learning_rate : float, default=2e-3
+        Before the schedule.
+    momentum : float, default=0.9
+        For "sgd" only.
+    weight_decay : float, default=0.0
+        Decoupled; spares the biases.
+    """
+
+    def __init__(
+        self,
+        network,
+        layers,
+        generator,
+        *,
+        solver="adamw",
+        learning_rate=2e-3,
+        momentum=0.9,
+        weight_decay=0.0,
+    ):
+        self.network = network
+        self.layers = layers
+        self.generator = generator
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.optimizer = self._make_optimizer()
+
+    def epoch(self, data, rule, *, batch_size, schedule):
+        """Pass once over the data in a random order, updating the layers after every batch.
+
+        Parameters
+        ----------
+        data : TrainingData
+            Samples, encoded labels and weights.
+        rule : Rule
+            What the layers learn from.
+        batch_size : int
+            Samples per update.
+        schedule : callable
+            Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
+
+        Returns
+        -------
+        loss : list of float
+            Mean loss of the samples per updated layer.
+        positive_share : list of float
+            Share of samples whose positive has more goodness than their negative.
+        """
+        order = torch.randperm(len(data), generator=self.generator, device=self.generator.device)
+        totals = torch.zeros(2, len(self.layers), device=self.network.device)
+        for start in range(0, len(order), batch_size):
+            x, y, weight = data.batch(order[start : start + batch_size])
+            x = drop_features(x, rule.dropout, self.generator)
+            totals += batch_gradients(self.network, x, y, weight, rule, self.layers, self.generator)
+            self._update(self.learning_rate * schedule(start / len(order)))
+        # The only read from the device in the whole epoch.
+        return (totals / len(order)).tolist()
+
+    def _make_optimizer(self):
+        tensors = [t for layer in self.layers for t in self.network.parameters(layer)]
+        fused = self.network.device.type in ("cpu", "cuda")
+        if self.solver == "adamw":
+            return torch.optim.AdamW(tensors, lr=self.learning_rate, weight_decay=0.0, fused=fused)
+        return torch.optim.SGD(tensors, lr=self.learning_rate, momentum=self.momentum, fused=fused)
+
+    def _update(self, rate):
+        (group,) = self.optimizer.param_groups
+        group["lr"] = rate
+        if self.weight_decay:  # ours for both solvers: torch couples that of SGD to the gradient
+            for tensor in group["params"]:
+                if tensor.ndim == 2:
+                    tensor.mul_(1 - rate * self.weight_decay)
+        self.optimizer.step()
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
+        state["generator"] = self.generator.get_state().numpy()
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.generator = torch.Generator(self.network.device)
+        # A state of another kind of device does not fit: start a stream from its first bytes.
+        if self.network.device.type == "cpu" and state["generator"].size == _CPU_STATE_SIZE:
+            self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+        else:
+            self.generator.manual_seed(int.from_bytes(state["generator"][:8].tobytes(), "little"))
+        self.optimizer = self._make_optimizer()
+        self.optimizer.load_state_dict(tree_map(as_writable_tensor, state["optimizer"]))
+
+
+def batch_gradients(network, x, y, weight, rule, layers, generator):
+    """Set the gradient of each layer in `layers` from one batch.
+
+    Parameters
+    ----------
+    network : Network
+        The gradients go to the `grad` of its tensors.
+    x : Tensor of shape (n, n_kept)
+        Kept features times the network's input scale.
+    y : LongTensor of shape (n,)
+        Encoded labels.
+    weight : Tensor of shape (n,) or float
+        Sample weights, of mean 1 over the data.
+    rule : Rule
+        What the layers learn from.
+    layers : range
+        Layers that learn.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    totals : Tensor of shape (2, n_layers)
+        Per learning layer, the batch's summed loss and its number of positives above negatives.
+    """
+    Z = network.project(x)
+    shifts = network.label_shifts()
+
+    def first_layer_goodness(candidates):
+        return rule.goodness((Z.unsqueeze(1) + shifts[candidates]).relu_().flatten(0, 1)).view(
+            len(Z), -1
+        )
+
+    y_wrong = draw_negatives(rule.negatives, y, network.n_classes, generator, first_layer_goodness)
+    labels = torch.cat([y, y_wrong])
+    h = shifts[labels].view(2, *Z.shape).add_(Z).relu_().flatten(0, 1)  # positives, then negatives
+    totals = []
+    for layer in range(layers.stop):
+        if layer > 0:
+            inputs = rms_normalize(h)
+            h = network.activities(layer, inputs)
+        if layer not in layers:
+            continue
+        dz, loss, wins = layer_signal(h, weight, rule)
+        totals.append(torch.stack([loss, wins]))
+        if layer > 0:
+            _set_gradients(network, layer, dz, inputs)
+        else:
+            _set_first_gradients(network, dz, x, labels)
+    return torch.stack(totals, dim=1)
+
+
+def layer_signal(h, weight, rule):
+    """Compute a layer's error signal from its own activities alone.
+
+    Parameters
+    ----------
+    h : Tensor of shape (2 n, n_units)
+        Activities of the n positives, then of their negatives.
+    weight : Tensor of shape (n,) or float
+        Sample weights.
+    rule : Rule
+        What the layer learns from.
+
+    Returns
+    -------
+    dz : Tensor of shape (2 n, n_units)
+        Gradient of the batch's mean loss with respect to the pre-activations. Where a unit is
+        silent, so is its signal: a goodness is flat at zero activity.
+    loss, wins : Tensor of shape ()
+        Summed loss and number of positives above their negatives.
+    """
+    g = rule.goodness(h)
+    g_pos, g_neg = g.chunk(2)
+    losses, dg_pos, dg_neg = loss_gradients(rule.loss, g_pos, g_neg, weight)
+    dz = goodness_gradient(rule.goodness, h, torch.cat([dg_pos, dg_neg]))
+    return dz, losses.sum(), (g_pos > g_neg).sum()
+
+
+def drop_features(x, share, generator):
+    """Set a random share of each sample's features to zero and scale up the rest.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, n_features)
+        Changed in place.
+    share : float in [0, 1)
+        Probability of dropping a feature, honoured to 1/256.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    x : Tensor of shape (n, n_features)
+        The same tensor.
+    """
+    dropped = min(round(256 * share), 255)
+    if dropped == 0:
+        return x
+    # One 64-bit draw serves eight features: a draw per feature costs more than a matrix product.
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    words.random_(-(2**63), None, generator=generator)
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x.mul_(kept).mul_(256 / (256 - dropped))
+
+
+def _set_gradients(network, layer, dz, inputs):
+    network.weights[layer].grad = dz.t() @ inputs
+    network.biases[layer].grad = dz.sum(0)
+
+
+def _set_first_gradients(network, dz, x, labels):
+    # Positive and negative share their features, so one product serves both.
+    shared = dz[: len(x)] + dz[len(x) :]
+    network.weights[0].grad = shared.t() @ x
+    network.biases[0].grad = shared.sum(0)
+    by_label = torch.zeros_like(network.label_weight).index_add_(0, labels, dz)
+    network.label_weight.grad = by_label.mul_(network.input_scale * network.label_amplitude)

@@ -1,0 +1,112 @@
+"""Goodness: activities ``(..., n_units)`` -> one number ``(...)`` a layer raises or lowers."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class SumSquare:
+    """Sum of the squared activities, as in Hinton's equation 1.
+
+    It grows with the number of units: scale the loss or its threshold with the layer's width.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022, section 2, equation 1.
+    """
+
+    def __call__(self, h):
+        """Compute the goodness of each row of activities.
+
+        Parameters
+        ----------
+        h : Tensor of shape (..., n_units)
+            Activities after the rectifier.
+
+        Returns
+        -------
+        g : Tensor of shape (...)
+            Sum over the units of `h` squared.
+        """
+        # One read of h; h.square().sum(-1) would write a tensor as large as h.
+        return torch.linalg.vector_norm(h, dim=-1).square_()
+
+    def slope(self, n_units):
+        """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
+
+        Parameters
+        ----------
+        n_units : int
+            Units of the layer.
+
+        Returns
+        -------
+        slope : float
+            The gradient of the goodness with respect to `h`, divided by `h`.
+        """
+        return 2.0
+
+
+@dataclass(frozen=True)
+class MeanSquare(SumSquare):
+    """Mean of the squared activities: independent of the layer's width."""
+
+    def __call__(self, h):
+        """Compute the goodness of each row of activities.
+
+        Parameters
+        ----------
+        h : Tensor of shape (..., n_units)
+            Activities after the rectifier.
+
+        Returns
+        -------
+        g : Tensor of shape (...)
+            Mean over the units of `h` squared.
+        """
+        return super().__call__(h).div_(h.shape[-1])
+
+    def slope(self, n_units):
+        """Return the number k for which the gradient is ``k * h``.
+
+        Parameters
+        ----------
+        n_units : int
+            Units of the layer.
+
+        Returns
+        -------
+        slope : float
+            The gradient of the goodness with respect to `h`, divided by `h`.
+        """
+        return 2.0 / n_units
+
+
+GOODNESS = {"mean_square": MeanSquare(), "sum_square": SumSquare()}
+
+
+def goodness_gradient(goodness, h, upstream):
+    """Compute the gradient of ``(upstream * goodness(h)).sum()`` with respect to `h`.
+
+    Parameters
+    ----------
+    goodness : callable
+        Activities (n, n_units) -> goodness (n,). With a method `slope` the gradient is taken
+        in closed form, otherwise by autograd through `goodness` alone.
+    h : Tensor of shape (n, n_units)
+        Activities.
+    upstream : Tensor of shape (n,)
+        Gradient of a loss with respect to each row's goodness.
+
+    Returns
+    -------
+    dh : Tensor of shape (n, n_units)
+        Gradient with respect to the activities.
+    """
+    if hasattr(goodness, "slope"):
+        return h * (upstream * goodness.slope(h.shape[-1])).unsqueeze(-1)
+    with torch.enable_grad():
+        h = h.detach().requires_grad_()
+        return torch.autograd.grad(goodness(h), h, upstream)[0]

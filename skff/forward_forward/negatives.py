@@ -1,0 +1,140 @@
+"""Negative samplers: ``(y, n_classes, generator) -> y_wrong``, never the true label.
+
+A sampler with the attribute ``needs_goodness = True`` gets a fourth argument, a function that
+computes the first layer's goodness of every sample under each of some candidate labels.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+
+def uniform(y, n_classes, generator):
+    """Draw one wrong label per sample, uniformly over the other classes.
+
+    Parameters
+    ----------
+    y : LongTensor of shape (n_samples,)
+        True labels, encoded as 0, ..., `n_classes` - 1.
+    n_classes : int
+        Number of classes, at least 2.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    y_wrong : LongTensor of shape (n_samples,)
+        Differs from `y` at every sample.
+
+    Raises
+    ------
+    ValueError
+        If `n_classes` < 2.
+    """
+    _check_n_classes(n_classes)
+    # A shift of 1 to n_classes - 1 cannot reach the true label, so no redraw is needed.
+    shift = torch.randint(1, n_classes, y.shape, generator=generator, device=y.device)
+    return (y + shift) % n_classes
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Draw wrong labels that the first layer itself finds good.
+
+    The label is drawn from a softmax over the wrong classes' goodness in the first layer, whose
+    product with the features is shared by all labels: the draw costs elementwise work only.
+
+    Parameters
+    ----------
+    sharpness : float, default=4.0
+        Factor on the goodness inside the softmax; 0 draws uniformly.
+    max_candidates : int, default=64
+        With more classes than this, each batch draws among a random subset of this many.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022, section 3.3 (hard negative labels).
+    """
+
+    sharpness: float = 4.0
+    max_candidates: int = 64
+
+    needs_goodness: ClassVar[bool] = True
+
+    def __call__(self, y, n_classes, generator, class_goodness=None):
+        """Draw one wrong label per sample.
+
+        Parameters
+        ----------
+        y : LongTensor of shape (n_samples,)
+            True labels, encoded as 0, ..., `n_classes` - 1.
+        n_classes : int
+            Number of classes, at least 2.
+        generator : torch.Generator
+            Source of randomness.
+        class_goodness : callable, default=None
+            Labels (n_candidates,) -> goodness (n_samples, n_candidates). Without it every
+            wrong label is equally hard.
+
+        Returns
+        -------
+        y_wrong : LongTensor of shape (n_samples,)
+            Differs from `y` at every sample.
+
+        Raises
+        ------
+        ValueError
+            If `n_classes` < 2.
+        """
+        _check_n_classes(n_classes)
+        if class_goodness is None:
+            return uniform(y, n_classes, generator)
+        candidates = self._candidates(n_classes, generator, y.device)
+        score = class_goodness(candidates).mul_(self.sharpness)
+        # Gumbel noise turns the argmax into a draw from the softmax.
+        noise = torch.empty_like(score).exponential_(generator=generator).log_()
+        score.sub_(noise).masked_fill_(candidates == y.unsqueeze(1), -torch.inf)
+        return candidates[score.argmax(1)]
+
+    def _candidates(self, n_classes, generator, device):
+        if n_classes <= self.max_candidates:
+            return torch.arange(n_classes, device=device)
+        shuffled = torch.randperm(n_classes, generator=generator, device=device)
+        return shuffled[: self.max_candidates]
+
+
+NEGATIVES = {"uniform": uniform, "hard": Hard()}
+
+
+def draw_negatives(sampler, y, n_classes, generator, class_goodness):
+    """Call a sampler with what it declares to need.
+
+    Parameters
+    ----------
+    sampler : callable
+        A value of `NEGATIVES` or one of the same form.
+    y : LongTensor of shape (n_samples,)
+        True labels.
+    n_classes : int
+        Number of classes.
+    generator : torch.Generator
+        Source of randomness.
+    class_goodness : callable
+        Labels (n_candidates,) -> goodness (n_samples, n_candidates); used only by samplers
+        with ``needs_goodness = True``.
+
+    Returns
+    -------
+    y_wrong : LongTensor of shape (n_samples,)
+        Negative labels.
+    """
+    if getattr(sampler, "needs_goodness", False):
+        return sampler(y, n_classes, generator, class_goodness)
+    return sampler(y, n_classes, generator)
+
+
+def _check_n_classes(n_classes):
+    if n_classes < 2:
+        raise ValueError(f"Got n_classes={n_classes}, but a wrong label needs at least 2.")

@@ -1,0 +1,30 @@
+import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy loads, or a check is skipped
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("skff", deadline=None, max_examples=50)
+settings.load_profile("skff")
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def image_folder():
+    """Return the folder with real image data, or skip the test with the reason."""
+    folder = os.environ.get("SKFF_DATA")
+    if not folder:
+        pytest.skip("SKFF_DATA is not set: no real images to test on")
+    return Path(folder)

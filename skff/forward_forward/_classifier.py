@@ -27,7 +27,8 @@ from skff.forward_forward._data import (
 )
 from skff.forward_forward._fitting import Course, run_epoch, train_layers
 from skff.forward_forward._monitor import Monitor, describe
-from skff.forward_forward._network import Network, goodness_chunks
+from skff.forward_forward._network import Network, goodness_in_chunks, logits_in_chunks
+from skff.forward_forward._precision import matmul_precision
 from skff.forward_forward._training import Rule, Trainer
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
@@ -63,6 +64,18 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         How wrong labels are drawn: by the first layer's own goodness or all alike.
     training : {"simultaneous", "greedy"}, default="simultaneous"
         Whether every batch updates all layers or the layers are trained one after another.
+    readout : {"goodness", "softmax"}, default="goodness"
+        What predicts: the goodness of every label, or a linear softmax head on the normalised
+        activities of all layers but the first under a neutral label, in a single pass. The
+        head learns along without changing the layers.
+    skip_first_goodness : bool, default=False
+        Whether to leave the first layer out of the summed goodness.
+    peer_normalization : float, default=0.0
+        Strength of the pull of each unit's mean activity on positives towards its layer's mean,
+        which also revives dead units.
+    augment : callable, default=None
+        ``(batch, generator)`` -> batch, applied to the features of every training batch, such
+        as `skff.forward_forward.augmentation.ImageShift`.
     dropout : float in [0, 1), default=0.0
         Share of the input features dropped per sample while training.
     solver : {"adamw", "sgd"}, default="adamw"
@@ -92,6 +105,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Smallest gain of validation accuracy, in [0, 1], that counts as an improvement.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with the sample weights.
+    matmul_precision : {"highest", "high", "medium"}, default="highest"
+        Precision of float32 matrix products while training: "medium" lets them run in bfloat16
+        where the hardware has it. Set around our own calls only; prediction is always exact.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one, then MPS, then the CPU.
     warm_start : bool, default=False
@@ -168,6 +184,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         loss="symba",
         negatives="hard",
         training="simultaneous",
+        readout="goodness",
+        skip_first_goodness=False,
+        peer_normalization=0.0,
+        augment=None,
         dropout=0.0,
         solver="adamw",
         learning_rate_init=2e-3,
@@ -181,6 +201,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         n_iter_no_change=10,
         tol=1e-4,
         class_weight=None,
+        matmul_precision="highest",
         device="auto",
         warm_start=False,
         random_state=None,
@@ -193,6 +214,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.loss = loss
         self.negatives = negatives
         self.training = training
+        self.readout = readout
+        self.skip_first_goodness = skip_first_goodness
+        self.peer_normalization = peer_normalization
+        self.augment = augment
         self.dropout = dropout
         self.solver = solver
         self.learning_rate_init = learning_rate_init
@@ -206,6 +231,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.class_weight = class_weight
+        self.matmul_precision = matmul_precision
         self.device = device
         self.warm_start = warm_start
         self.random_state = random_state
@@ -248,6 +274,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         history = list(self.history_) if go_on else []
         fitted = partial(_fitted_attributes, network, classes, history)
         hook_arguments = {
+            "estimator": self,
             "X": X,
             "y": lambda: classes[y],
             "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
@@ -295,21 +322,14 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             X, y, sample_weight, classes = self._validate_training(
                 X, y, sample_weight, go_on, classes
             )
-        if not go_on:
-            generator = self._generator(check_random_state(self.random_state))
-            network = self._initialize(X, len(classes), generator)
-            vars(self).update(_fitted_attributes(network, classes, []))
-            self._trainer = self._make_trainer(network, range(network.n_layers), generator)
-        elif not hasattr(self, "_trainer"):
-            generator = self._generator(check_random_state(self.random_state))
-            layers = range(self._network.n_layers)
-            self._trainer = self._make_trainer(self._network, layers, generator)
+        if not hasattr(self, "_trainer"):
+            self._begin_passes(X, classes)
         if len(classes) > 1:
             self._pass_once(X, y, sample_weight)
         return self
 
     def decision_function(self, X):
-        """Compute the goodness of each class, summed over the layers.
+        """Compute the goodness of each class, summed over the layers, or the head's logits.
 
         Parameters
         ----------
@@ -321,7 +341,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         goodness : ndarray of shape (n_samples, n_classes) or (n_samples,)
             For two classes the second's goodness minus the first's.
         """
-        goodness = self._summed_goodness(X)
+        goodness = self._class_scores(X)
         return goodness[:, 1] - goodness[:, 0] if len(self.classes_) == 2 else goodness
 
     def predict(self, X):
@@ -337,7 +357,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : ndarray of shape (n_samples,)
             Labels from `classes_`.
         """
-        best = self._summed_goodness(X).argmax(axis=1)
+        best = self._class_scores(X).argmax(axis=1)
         return self.classes_[best]
 
     def predict_proba(self, X):
@@ -384,7 +404,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Its sum over the layers decides the prediction.
         """
         kept = self._validate_samples(X)
-        return np.concatenate(list(goodness_chunks(self._network, kept, self._goodness())), axis=1)
+        return goodness_in_chunks(self._network, kept, self._goodness())
 
     @property
     def coefs_(self):
@@ -442,6 +462,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _validate_training(self, X, y, sample_weight, go_on, classes=None):
         sizes = parameters.layer_sizes(self.hidden_layer_sizes)
+        parameters.check_consistency(self)
         parameters.resolve_device(self.device)
         X, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not go_on)
         check_classification_targets(y)
@@ -510,7 +531,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             goodness=self._goodness(),
             loss=parameters.component(LOSSES, self.loss),
             negatives=parameters.component(NEGATIVES, self.negatives),
-            dropout=self.dropout,
+            peer_normalization=self.peer_normalization,
         )
 
     def _course(self, n_samples, **changes):
@@ -523,7 +544,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         }
         return Course(**(settings | changes))
 
-    def _make_trainer(self, network, layers, generator):
+    def _make_trainer(self, network, layers, generator, readout=False):
         return Trainer(
             network,
             layers,
@@ -532,6 +553,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate_init,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            readout=readout,
         )
 
     def _initialize(self, X, n_classes, generator):
@@ -544,6 +566,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             input_scale=math.sqrt(kept.shape[1]) / norm,
             label_amplitude=self.label_scale * norm,
             generator=generator,
+            readout=self.readout == "softmax",
         )
 
     def _training_data(self, network, X, y, sample_weight):
@@ -555,37 +578,50 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             keep=lambda X: overlay(X, n_classes),
             input_scale=network.input_scale,
             device=network.device,
+            dropout=self.dropout,
+            augment=self.augment,
         )
 
-    def _train(self, network, generator, samples, held_out, history, hook_arguments):
-        phases = [range(network.n_layers)]
-        if self.training == "greedy":
-            phases = [range(layer, layer + 1) for layer in range(network.n_layers)]
+    def _phases(self, network):
+        """Return what learns together: (layers, whether the softmax head does), in turn."""
+        n_layers, head = network.n_layers, self.readout == "softmax"
         if network.n_classes == 1:
-            phases = []  # there is no wrong label to learn from
+            return []  # there is no wrong label to learn from
+        if self.training == "simultaneous":
+            return [(range(n_layers), head)]
+        layers = [(range(layer, layer + 1), False) for layer in range(n_layers)]
+        return layers + [(range(0), True)] * head
+
+    def _train(self, network, generator, samples, held_out, history, hook_arguments):
+        phases = self._phases(network)
         n_subtasks = self.max_iter if len(phases) == 1 else len(phases)
         context = self._init_callback_context(max_subtasks=n_subtasks)
-        context.call_on_fit_task_begin(estimator=self, **hook_arguments)
+        context.call_on_fit_task_begin(**hook_arguments)
         monitor = Monitor(
-            self, context, history, hook_arguments, max_iter=self.max_iter, verbose=self.verbose
+            context, history, hook_arguments, max_iter=self.max_iter, verbose=self.verbose
         )
-        with torch.no_grad():
+        with torch.no_grad(), matmul_precision(self.matmul_precision):
             data = self._training_data(network, *samples)
-            validate = held_out and partial(self._validation_score, network, held_out)
-            for layers in phases:
-                if len(phases) > 1:
-                    monitor.begin_layer(layers.start)
-                trainer = self._make_trainer(network, layers, generator)
-                course = self._course(len(data))
-                train_layers(trainer, data, self._rule(), course, monitor, validate)
-                if len(phases) > 1:
-                    monitor.end_layer()
-        context.call_on_fit_task_end(estimator=self, **hook_arguments)
+            for layers, head in phases:
+                validate = held_out and partial(self._validation_score, network, held_out, layers)
+                trainer = self._make_trainer(network, layers, generator, head)
+                with monitor.phase(layers, nested=len(phases) > 1):
+                    course = self._course(len(data))
+                    train_layers(trainer, data, self._rule(), course, monitor, validate)
+        context.call_on_fit_task_end(**hook_arguments)
+
+    def _begin_passes(self, X, classes):
+        generator = self._generator(check_random_state(self.random_state))
+        if not hasattr(self, "_network"):
+            network = self._initialize(X, len(classes), generator)
+            vars(self).update(_fitted_attributes(network, classes, []))
+        layers, head = range(self.n_layers_), self.readout == "softmax"
+        self._trainer = self._make_trainer(self._network, layers, generator, head)
 
     def _pass_once(self, X, y, sample_weight):
         trainer = self._trainer
         trainer.learning_rate = self.learning_rate_init
-        with torch.no_grad():
+        with torch.no_grad(), matmul_precision(self.matmul_precision):
             data = self._training_data(trainer.network, X, y, sample_weight)
             course = self._course(len(data), learning_rate="constant", max_iter=1)
             record = run_epoch(trainer, data, self._rule(), course, epoch=0)
@@ -595,32 +631,38 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.verbose:
             print(describe(record, record["epoch"]), flush=True)
 
-    def _validation_score(self, network, held_out, n_layers):
+    def _validation_score(self, network, held_out, layers):
         X, y, sample_weight = held_out
-        overlay = self._overlay()
-        goodness = [
-            chunk.sum(axis=0)
-            for chunk in goodness_chunks(
-                network, overlay(X, network.n_classes), self._goodness(), n_layers
+        kept = self._overlay()(X, network.n_classes)
+        if self.readout == "softmax" and (self.training == "simultaneous" or not layers):
+            scores = logits_in_chunks(network, kept)
+        else:
+            scores = self._sum_layers(
+                goodness_in_chunks(network, kept, self._goodness(), layers.stop)
             )
-        ]
-        predicted = np.concatenate(goodness).argmax(axis=1)
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        return float(accuracy_score(y, scores.argmax(axis=1), sample_weight=sample_weight))
+
+    def _sum_layers(self, goodness):
+        skipped = 1 if self.skip_first_goodness and len(goodness) > 1 else 0
+        return goodness[skipped:].sum(axis=0)
 
     def _validate_samples(self, X):
         check_is_fitted(self, "_network")
         X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
         return self._overlay()(X, len(self.classes_))
 
-    def _summed_goodness(self, X):
+    def _class_scores(self, X):
+        """Return what is largest for the predicted class, (n_samples, n_classes)."""
         kept = self._validate_samples(X)
-        chunks = goodness_chunks(self._network, kept, self._goodness())
-        return np.concatenate([chunk.sum(axis=0) for chunk in chunks])
+        if self._network.readout:
+            return logits_in_chunks(self._network, kept)
+        return self._sum_layers(goodness_in_chunks(self._network, kept, self._goodness()))
 
     def _logits(self, X):
-        return self._summed_goodness(X) * getattr(
-            parameters.component(LOSSES, self.loss), "scale", 1.0
-        )
+        scores = self._class_scores(X)
+        if self._network.readout:
+            return scores
+        return scores * getattr(parameters.component(LOSSES, self.loss), "scale", 1.0)
 
     def __getstate__(self):
         state = super().__getstate__()

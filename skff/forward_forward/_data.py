@@ -25,10 +25,16 @@ class TrainingData:
         Factor on the features.
     device : torch.device
         Where the batches are wanted.
+    dropout : float, default=0.0
+        Share of the features dropped per sample.
+    augment : callable, default=None
+        ``(batch, generator)`` -> batch of the same shape, in units of `X`.
     """
 
-    def __init__(self, X, y, sample_weight, *, keep, input_scale, device):
-        self.X = keep(as_tensor(X))
+    def __init__(
+        self, X, y, sample_weight, *, keep, input_scale, device, dropout=0.0, augment=None
+    ):
+        self.X = as_tensor(X)
         if _fits(self.X, device):
             self.X = self.X.to(device)
         self.y = as_tensor(y).to(device)
@@ -36,17 +42,77 @@ class TrainingData:
         if sample_weight is not None:
             weight = sample_weight / sample_weight.mean()
             self.weight = torch.from_numpy(weight.astype(np.float32)).to(device)
+        self.keep = keep
         self.input_scale = input_scale
         self.device = device
+        self.dropout = dropout
+        self.augment = augment
 
     def __len__(self):
         return len(self.y)
 
-    def batch(self, rows):
-        """Return features times the input scale, labels and weights of some rows."""
-        x = self.X.index_select(0, rows.to(self.X.device)).to(self.device).mul_(self.input_scale)
+    def batch(self, rows, generator):
+        """Serve some rows as the network wants them.
+
+        Parameters
+        ----------
+        rows : LongTensor of shape (n,)
+            Which samples.
+        generator : torch.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        x : Tensor of shape (n, n_kept)
+            Augmented, kept features times the input scale, some dropped.
+        y : LongTensor of shape (n,)
+            Encoded labels.
+        weight : Tensor of shape (n,) or float
+            Weights.
+        """
+        x = self.X.index_select(0, rows.to(self.X.device)).to(self.device)
+        if self.augment is not None:
+            x = _augmented(x, self.augment, generator)
+        x = drop_features(self.keep(x) * self.input_scale, self.dropout, generator)
         weight = 1.0 if self.weight is None else self.weight[rows]
         return x, self.y[rows], weight
+
+
+def drop_features(x, share, generator):
+    """Set a random share of each sample's features to zero and scale up the rest.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, n_features)
+        Changed in place.
+    share : float in [0, 1)
+        Probability of dropping a feature, honoured to 1/256.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    x : Tensor of shape (n, n_features)
+        The same tensor.
+    """
+    dropped = min(round(256 * share), 255)
+    if dropped == 0:
+        return x
+    # One 64-bit draw serves eight features: a draw per feature costs more than a matrix product.
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    words.random_(-(2**63), None, generator=generator)
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x.mul_(kept).mul_(256 / (256 - dropped))
+
+
+def _augmented(x, augment, generator):
+    augmented = augment(x, generator)
+    if augmented.shape != x.shape:
+        raise ValueError(
+            f"Got a batch of shape {tuple(augmented.shape)} from augment={augment!r}, but expected "
+            f"the shape of the batch it was given, {tuple(x.shape)}."
+        )
+    return augmented
 
 
 def _fits(X, device):

@@ -48,7 +48,7 @@ def train_layers(trainer, data, rule, course, monitor, validate=None):
     monitor : Monitor
         Hears of each epoch and may stop the training.
     validate : callable, default=None
-        Number of trained layers -> validation score; training stops early when given.
+        () -> validation score in [0, 1]; training stops early when given.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def train_layers(trainer, data, rule, course, monitor, validate=None):
         monitor.begin_epoch()
         record = run_epoch(trainer, data, rule, course, epoch)
         if validate is not None:
-            record["validation_score"] = validate(trainer.layers.stop)
+            record["validation_score"] = validate()
             best.update(record["validation_score"])
         if monitor.end_epoch(record) or best.n_stale >= course.n_iter_no_change:
             break
@@ -84,22 +84,30 @@ def run_epoch(trainer, data, rule, course, epoch):
     """
     start = perf_counter()
     schedule = SCHEDULES[course.learning_rate]
-    loss, positive_share = trainer.epoch(
+    loss, win_share = trainer.epoch(
         data,
         rule,
         batch_size=course.batch_size,
         schedule=lambda done: schedule((epoch + done) / course.max_iter),
     )
-    for layer, value in zip(trainer.layers, loss, strict=True):
-        _check_finite(value, layer, epoch, trainer)
-    return {
+    n_layers = len(trainer.layers)
+    for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
+        _check_finite(value, name, epoch, trainer)
+    record = {
         "epoch": epoch + 1,
         "layers": list(trainer.layers),
         "seconds": perf_counter() - start,
         "learning_rate": trainer.learning_rate * schedule(epoch / course.max_iter),
-        "loss": loss,
-        "positive_share": positive_share,
+        "loss": loss[:n_layers],
+        "positive_share": win_share[:n_layers],
     }
+    if trainer.readout:
+        record |= {"readout_loss": loss[-1], "readout_accuracy": win_share[-1]}
+    return record
+
+
+def _names(layers):
+    return [f"layer {layer + 1}" for layer in layers]
 
 
 class _Best:
@@ -125,10 +133,9 @@ class _Best:
             self.network.copy_from(self.weights)
 
 
-def _check_finite(loss, layer, epoch, trainer):
+def _check_finite(loss, where, epoch, trainer):
     if not math.isfinite(loss):
         raise ValueError(
-            f"Got a loss of {loss} in layer {layer + 1} at epoch {epoch + 1}, but expected a "
-            f"finite number: lower learning_rate_init (now {trainer.learning_rate}) or "
-            "label_scale."
+            f"Got a loss of {loss} in {where} at epoch {epoch + 1}, but expected a finite number: "
+            f"lower learning_rate_init (now {trainer.learning_rate}) or label_scale."
         )

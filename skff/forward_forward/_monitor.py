@@ -1,50 +1,48 @@
 """Who hears of each epoch: the history, the screen and scikit-learn's callbacks."""
 
+from contextlib import contextmanager
+
 
 class Monitor:
     """Report the epochs of a fit.
 
     Parameters
     ----------
-    estimator : estimator
-        Whose callbacks are told.
     context : sklearn.callback.CallbackContext
         The fit's root context.
     history : list of dict
         Gets each epoch's record.
     hook_arguments : dict
-        X, y, metadata and reconstruction_attributes for the callbacks' hooks.
+        estimator, X, y, metadata and reconstruction_attributes for the callbacks' hooks.
     max_iter : int
-        Epochs per set of layers.
+        Epochs per phase.
     verbose : bool or int
         Whether to print a line per epoch.
     """
 
-    def __init__(self, estimator, context, history, hook_arguments, *, max_iter, verbose):
-        self.estimator = estimator
+    def __init__(self, context, history, hook_arguments, *, max_iter, verbose):
         self.context = context
         self.history = history
-        self.hook_arguments = {"estimator": estimator, **hook_arguments}
+        self.hook_arguments = hook_arguments
         self.max_iter = max_iter
         self.verbose = verbose
-        self.parent = context
-        self.epoch = None
 
-    def begin_layer(self, layer):
-        """Open a task for one of several layers that are trained in turn."""
-        self.parent = self.context.subcontext(
-            task_name=f"layer {layer + 1}", max_subtasks=self.max_iter
-        )
-        self.parent.call_on_fit_task_begin(**self.hook_arguments)
-
-    def end_layer(self):
-        """Close the task of the layer."""
-        self.parent.call_on_fit_task_end(**self.hook_arguments)
-        self.parent = self.context
+    @contextmanager
+    def phase(self, layers, *, nested):
+        """Train some layers, none meaning the softmax head; as a task of its own if `nested`."""
+        root = self.context
+        if nested:
+            name = f"layer {layers.start + 1}" if layers else "readout"
+            self.context = root.subcontext(task_name=name, max_subtasks=self.max_iter)
+            self.context.call_on_fit_task_begin(**self.hook_arguments)
+        yield
+        if nested:
+            self.context.call_on_fit_task_end(**self.hook_arguments)
+        self.context = root
 
     def begin_epoch(self):
         """Open a task for an epoch."""
-        self.epoch = self.parent.subcontext(task_name="epoch")
+        self.epoch = self.context.subcontext(task_name="epoch")
         self.epoch.call_on_fit_task_begin(**self.hook_arguments)
 
     def end_epoch(self, record):
@@ -70,14 +68,18 @@ def describe(record, max_iter):
     line : str
         For the screen.
     """
-    names = ", ".join(str(layer + 1) for layer in record["layers"])
-    losses = ", ".join(f"{loss:.4f}" for loss in record["loss"])
-    shares = ", ".join(f"{share:.1%}" for share in record["positive_share"])
-    plural = "s" if len(record["layers"]) > 1 else ""
-    line = (
-        f"epoch {record['epoch']:>{len(str(max_iter))}}/{max_iter}  {record['seconds']:6.2f} s  "
-        f"layer{plural} {names}: loss {losses}, positives above negatives {shares}"
-    )
+    width = len(str(max_iter))
+    parts = [f"epoch {record['epoch']:>{width}}/{max_iter}  {record['seconds']:6.2f} s"]
+    if record["layers"]:
+        names = ", ".join(str(layer + 1) for layer in record["layers"])
+        losses = ", ".join(f"{loss:.4f}" for loss in record["loss"])
+        shares = ", ".join(f"{share:.1%}" for share in record["positive_share"])
+        plural = "s" if len(record["layers"]) > 1 else ""
+        parts.append(f"layer{plural} {names}: loss {losses}, positives above negatives {shares}")
+    if "readout_loss" in record:
+        parts.append(
+            f"readout: loss {record['readout_loss']:.4f}, accuracy {record['readout_accuracy']:.4f}"
+        )
     if "validation_score" in record:
-        line += f", validation accuracy {record['validation_score']:.4f}"
-    return line
+        parts.append(f"validation accuracy {record['validation_score']:.4f}")
+    return "  ".join(parts)

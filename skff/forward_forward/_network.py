@@ -8,6 +8,7 @@ hides the goodness of the layer below. Activities are ``h = relu(z)``.
 import math
 from functools import partial
 
+import numpy as np
 import torch
 
 from skff.forward_forward._tensors import as_numpy, as_tensor, as_writable_tensor
@@ -48,17 +49,22 @@ class Network:
         Factor s on the first layer's input.
     label_amplitude : float
         Value a of the label unit, in units of X.
+    readout : list of Tensor, default=()
+        Weight (n_classes, n_inputs) and bias (n_classes,) of a softmax head, or empty.
     """
 
-    def __init__(self, weights, biases, label_weight, input_scale, label_amplitude):
+    def __init__(self, weights, biases, label_weight, input_scale, label_amplitude, readout=()):
         self.weights = weights
         self.biases = biases
         self.label_weight = label_weight
         self.input_scale = input_scale
         self.label_amplitude = label_amplitude
+        self.readout = list(readout)
 
     @classmethod
-    def initialize(cls, sizes, n_classes, *, input_scale, label_amplitude, generator):
+    def initialize(
+        cls, sizes, n_classes, *, input_scale, label_amplitude, generator, readout=False
+    ):
         """Draw weights from N(0, 1 / n_inputs); biases start at 0.
 
         Parameters
@@ -71,6 +77,8 @@ class Network:
             See the class.
         generator : torch.Generator
             Source of randomness; its device is the network's.
+        readout : bool, default=False
+            Whether to add a softmax head, which starts at 0.
 
         Returns
         -------
@@ -88,7 +96,14 @@ class Network:
         ]
         biases = [torch.zeros(units, device=device) for units in sizes[1:]]
         label_weight = normal(n_classes, sizes[1], sizes[0])
-        return cls(weights, biases, label_weight, input_scale, label_amplitude)
+        network = cls(weights, biases, label_weight, input_scale, label_amplitude)
+        if readout:
+            n_inputs = sum(sizes[2:]) or sizes[1]
+            network.readout = [
+                torch.zeros(n_classes, n_inputs, device=device),
+                torch.zeros(n_classes, device=device),
+            ]
+        return network
 
     @property
     def n_layers(self):
@@ -112,7 +127,8 @@ class Network:
 
     def tensors(self):
         """Return all weights and biases, in a fixed order."""
-        return [tensor for layer in range(self.n_layers) for tensor in self.parameters(layer)]
+        own = [tensor for layer in range(self.n_layers) for tensor in self.parameters(layer)]
+        return own + self.readout
 
     def project(self, x):
         """Compute the first layer's pre-activations without a label.
@@ -179,6 +195,30 @@ class Network:
                 g[layer, :, start : start + len(block)] = goodness(h).view(len(Z), -1)
         return g
 
+    def neutral_activities(self, Z):
+        """Compute what the softmax head reads: normalised activities under a neutral label.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (n, n_units)
+            Output of `project`.
+
+        Returns
+        -------
+        inputs : Tensor of shape (n, n_inputs)
+            Those of all layers but the first, unless it is the only one.
+        """
+        # Every label unit at 1 / n_classes of its amplitude says nothing about the class.
+        inputs = [rms_normalize((Z + self.label_shifts().mean(0)).relu_())]
+        for layer in range(1, self.n_layers):
+            inputs.append(rms_normalize(self.activities(layer, inputs[-1])))
+        return torch.cat(inputs[1:] or inputs, dim=1)
+
+    def logits(self, inputs):
+        """Compute the softmax head's logits, (n, n_classes), from `neutral_activities`."""
+        weight, bias = self.readout
+        return torch.addmm(bias, inputs, weight.t())
+
     def rows_per_chunk(self):
         """Return how many samples `class_goodness` can take within the scratch memory."""
         widest = max(len(bias) for bias in self.biases)
@@ -204,8 +244,8 @@ class Network:
         self.__dict__.update({name: _map(as_writable_tensor, v) for name, v in state.items()})
 
 
-def goodness_chunks(network, X, goodness, n_layers=None):
-    """Compute class goodness chunk by chunk, within bounded scratch memory.
+def goodness_in_chunks(network, X, goodness, n_layers=None):
+    """Compute class goodness within bounded scratch memory.
 
     Parameters
     ----------
@@ -218,17 +258,41 @@ def goodness_chunks(network, X, goodness, n_layers=None):
     n_layers : int, default=None
         Layers to compute, from the first; None means all.
 
-    Yields
-    ------
-    g : ndarray of shape (n_layers, n_rows, n_classes)
-        Goodness of the next rows.
+    Returns
+    -------
+    g : ndarray of shape (n_layers, n, n_classes)
+        Goodness.
     """
+    return _in_chunks(network, X, lambda Z: network.class_goodness(Z, goodness, n_layers), axis=1)
+
+
+def logits_in_chunks(network, X):
+    """Compute the softmax head's logits within bounded scratch memory.
+
+    Parameters
+    ----------
+    network : Network
+        With a readout.
+    X : ndarray of shape (n, n_kept), float32
+        Kept features.
+
+    Returns
+    -------
+    logits : ndarray of shape (n, n_classes)
+        One pass under the neutral label.
+    """
+    return _in_chunks(network, X, lambda Z: network.logits(network.neutral_activities(Z)), axis=0)
+
+
+def _in_chunks(network, X, function, axis):
     rows = network.rows_per_chunk()
+    chunks = []
     with torch.inference_mode():
         for start in range(0, len(X), rows):
             x = as_tensor(X[start : start + rows]).to(network.device)
             Z = network.project(x * network.input_scale)
-            yield network.class_goodness(Z, goodness, n_layers).cpu().numpy()
+            chunks.append(function(Z).cpu().numpy())
+    return np.concatenate(chunks, axis=axis)
 
 
 def _map(function, value):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skff.forward_forward._precision import PRECISIONS
 from skff.forward_forward._training import SCHEDULES
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
@@ -20,6 +21,10 @@ CONSTRAINTS = {
     "loss": [StrOptions(set(LOSSES)), callable],
     "negatives": [StrOptions(set(NEGATIVES)), callable],
     "training": [StrOptions({"simultaneous", "greedy"})],
+    "readout": [StrOptions({"goodness", "softmax"})],
+    "skip_first_goodness": ["boolean"],
+    "peer_normalization": [Interval(Real, 0, None, closed="left")],
+    "augment": [callable, None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "solver": [StrOptions({"adamw", "sgd"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -33,11 +38,43 @@ CONSTRAINTS = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "class_weight": [StrOptions({"balanced"}), dict, None],
+    "matmul_precision": [StrOptions(set(PRECISIONS))],
     "device": [str, torch.device],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+
+def check_consistency(estimator):
+    """Refuse parameters that are valid alone but not together.
+
+    Parameters
+    ----------
+    estimator : FFClassifier
+        Each parameter valid by itself.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameters that contradict each other.
+    """
+    n_layers = len(layer_sizes(estimator.hidden_layer_sizes))
+    if estimator.skip_first_goodness and n_layers < 2:
+        raise ValueError(
+            "Got skip_first_goodness=True with one layer, but expected at least two: nothing would "
+            "be left to predict from."
+        )
+    needs = getattr(component(NEGATIVES, estimator.negatives), "needs", None)
+    if needs == "readout" and (estimator.readout, estimator.training) != (
+        "softmax",
+        "simultaneous",
+    ):
+        raise ValueError(
+            f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "
+            f"training={estimator.training!r}, but expected readout='softmax' and "
+            "training='simultaneous': these negatives come from a softmax head that learns along."
+        )
 
 
 def component(registry, value):

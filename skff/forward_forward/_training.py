@@ -25,14 +25,14 @@ class Rule:
     ----------
     goodness, loss, negatives : callable
         Components as in the registries of this package.
-    dropout : float
-        Share of the input features dropped per sample.
+    peer_normalization : float, default=0.0
+        Strength of the pull of each unit's mean positive activity towards its layer's mean.
     """
 
     goodness: Any
     loss: Any
     negatives: Any
-    dropout: float = 0.0
+    peer_normalization: float = 0.0
 
 
 def constant(progress):
@@ -69,6 +69,8 @@ class Trainer:
         For "sgd" only.
     weight_decay : float, default=0.0
         Decoupled; spares the biases.
+    readout : bool, default=False
+        Whether the network's softmax head learns too.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Trainer:
         learning_rate=2e-3,
         momentum=0.9,
         weight_decay=0.0,
+        readout=False,
     ):
         self.network = network
         self.layers = layers
@@ -89,6 +92,8 @@ class Trainer:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.readout = readout
+        self.peers = [torch.zeros_like(bias) for bias in network.biases]
         self.optimizer = self._make_optimizer()
 
     def epoch(self, data, rule, *, batch_size, schedule):
@@ -108,22 +113,34 @@ class Trainer:
         Returns
         -------
         loss : list of float
-            Mean loss of the samples per updated layer.
-        positive_share : list of float
-            Share of samples whose positive has more goodness than their negative.
+            Mean loss of the samples per updated layer, then of the softmax head if it learns.
+        win_share : list of float
+            Share of samples whose positive has more goodness than their negative, and of those
+            that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.generator.device)
-        totals = torch.zeros(2, len(self.layers), device=self.network.device)
+        totals = 0.0
         for start in range(0, len(order), batch_size):
-            x, y, weight = data.batch(order[start : start + batch_size])
-            x = drop_features(x, rule.dropout, self.generator)
-            totals += batch_gradients(self.network, x, y, weight, rule, self.layers, self.generator)
+            x, y, weight = data.batch(order[start : start + batch_size], self.generator)
+            totals += batch_gradients(
+                self.network,
+                x,
+                y,
+                weight,
+                rule,
+                self.layers,
+                self.generator,
+                readout=self.readout,
+                peers=self.peers,
+            )
             self._update(self.learning_rate * schedule(start / len(order)))
         # The only read from the device in the whole epoch.
         return (totals / len(order)).tolist()
 
     def _make_optimizer(self):
         tensors = [t for layer in self.layers for t in self.network.parameters(layer)]
+        if self.readout:
+            tensors = tensors + self.network.readout
         fused = self.network.device.type in ("cpu", "cuda")
         if self.solver == "adamw":
             return torch.optim.AdamW(tensors, lr=self.learning_rate, weight_decay=0.0, fused=fused)
@@ -140,6 +157,7 @@ class Trainer:
 
     def __getstate__(self):
         state = self.__dict__.copy()
+        state["peers"] = [as_numpy(peer) for peer in self.peers]
         state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
         state["generator"] = self.generator.get_state().numpy()
         return state
@@ -152,12 +170,13 @@ class Trainer:
             self.generator.set_state(torch.from_numpy(state["generator"].copy()))
         else:
             self.generator.manual_seed(int.from_bytes(state["generator"][:8].tobytes(), "little"))
+        self.peers = [as_writable_tensor(peer).to(self.network.device) for peer in state["peers"]]
         self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(tree_map(as_writable_tensor, state["optimizer"]))
 
 
-def batch_gradients(network, x, y, weight, rule, layers, generator):
-    """Set the gradient of each layer in `layers` from one batch.
+def batch_gradients(network, x, y, weight, rule, layers, generator, *, readout=False, peers=None):
+    """Set the gradients of some layers, and of the softmax head, from one batch.
 
     Parameters
     ----------
@@ -172,39 +191,44 @@ def batch_gradients(network, x, y, weight, rule, layers, generator):
     rule : Rule
         What the layers learn from.
     layers : range
-        Layers that learn.
+        Layers that learn; those below run forward only, those above not at all.
     generator : torch.Generator
         Source of randomness.
+    readout : bool, default=False
+        Whether the softmax head learns too.
+    peers : list of Tensor, default=None
+        Running mean of each layer's positive activities, updated in place; needed for peer
+        normalization.
 
     Returns
     -------
-    totals : Tensor of shape (2, n_layers)
-        Per learning layer, the batch's summed loss and its number of positives above negatives.
+    totals : Tensor of shape (2, n_learners)
+        Summed loss and number of wins per learning layer, then of the head: positives above
+        their negatives, and samples that the head classifies correctly.
     """
     Z = network.project(x)
-    shifts = network.label_shifts()
-
-    def first_layer_goodness(candidates):
-        return rule.goodness((Z.unsqueeze(1) + shifts[candidates]).relu_().flatten(0, 1)).view(
-            len(Z), -1
-        )
-
-    y_wrong = draw_negatives(rule.negatives, y, network.n_classes, generator, first_layer_goodness)
-    labels = torch.cat([y, y_wrong])
-    h = shifts[labels].view(2, *Z.shape).add_(Z).relu_().flatten(0, 1)  # positives, then negatives
     totals = []
-    for layer in range(layers.stop):
+    log_proba = None
+    if readout:
+        log_proba, head_totals = _learn_readout(network, Z, y, weight)
+    if len(layers):
+        h, labels = _pairs(network, Z, y, rule, generator, log_proba)
+    for layer in range(layers.stop if len(layers) else 0):
         if layer > 0:
             inputs = rms_normalize(h)
             h = network.activities(layer, inputs)
         if layer not in layers:
             continue
         dz, loss, wins = layer_signal(h, weight, rule)
+        if rule.peer_normalization:
+            _add_peer_signal(dz[: len(x)], h[: len(x)], peers[layer], rule)
         totals.append(torch.stack([loss, wins]))
         if layer > 0:
             _set_gradients(network, layer, dz, inputs)
         else:
             _set_first_gradients(network, dz, x, labels)
+    if readout:
+        totals.append(head_totals)
     return torch.stack(totals, dim=1)
 
 
@@ -228,38 +252,48 @@ def layer_signal(h, weight, rule):
     loss, wins : Tensor of shape ()
         Summed loss and number of positives above their negatives.
     """
-    g = rule.goodness(h)
-    g_pos, g_neg = g.chunk(2)
+    g_pos, g_neg = rule.goodness(h).chunk(2)
     losses, dg_pos, dg_neg = loss_gradients(rule.loss, g_pos, g_neg, weight)
     dz = goodness_gradient(rule.goodness, h, torch.cat([dg_pos, dg_neg]))
     return dz, losses.sum(), (g_pos > g_neg).sum()
 
 
-def drop_features(x, share, generator):
-    """Set a random share of each sample's features to zero and scale up the rest.
+def _pairs(network, Z, y, rule, generator, log_proba):
+    """Draw a wrong label per sample; return first activities (2 n, n_units) and labels (2 n,)."""
+    shifts = network.label_shifts()
 
-    Parameters
-    ----------
-    x : Tensor of shape (n, n_features)
-        Changed in place.
-    share : float in [0, 1)
-        Probability of dropping a feature, honoured to 1/256.
-    generator : torch.Generator
-        Source of randomness.
+    def first_layer_goodness(candidates):
+        h = (Z.unsqueeze(1) + shifts[candidates]).relu_()
+        return rule.goodness(h.flatten(0, 1)).view(len(Z), -1)
 
-    Returns
-    -------
-    x : Tensor of shape (n, n_features)
-        The same tensor.
-    """
-    dropped = min(round(256 * share), 255)
-    if dropped == 0:
-        return x
-    # One 64-bit draw serves eight features: a draw per feature costs more than a matrix product.
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-    words.random_(-(2**63), None, generator=generator)
-    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-    return x.mul_(kept).mul_(256 / (256 - dropped))
+    scores = {
+        "goodness": first_layer_goodness,
+        "readout": None if log_proba is None else lambda candidates: log_proba[:, candidates],
+    }
+    y_wrong = draw_negatives(rule.negatives, y, network.n_classes, generator, scores)
+    labels = torch.cat([y, y_wrong])  # positives, then negatives
+    return shifts[labels].view(2, *Z.shape).add_(Z).relu_().flatten(0, 1), labels
+
+
+def _learn_readout(network, Z, y, weight):
+    inputs = network.neutral_activities(Z)
+    log_proba = network.logits(inputs).log_softmax(1)
+    rows = torch.arange(len(y), device=y.device)
+    losses = -log_proba[rows, y]
+    error = log_proba.exp()
+    error[rows, y] -= 1
+    error *= (weight / len(y)) if isinstance(weight, float) else (weight / len(y)).unsqueeze(1)
+    head, bias = network.readout
+    head.grad, bias.grad = error.t() @ inputs, error.sum(0)
+    return log_proba, torch.stack([losses.sum(), (log_proba.argmax(1) == y).sum()])
+
+
+def _add_peer_signal(dz, h, running_mean, rule):
+    running_mean.mul_(0.9).add_(h.mean(0), alpha=0.1)
+    # Not gated by the rectifier: the pull reaches units that are dead.
+    slope = rule.goodness.slope(h.shape[1]) if hasattr(rule.goodness, "slope") else 2 / h.shape[1]
+    pull = running_mean - running_mean.mean()
+    dz += pull * (rule.peer_normalization * slope / len(h))
 
 
 def _set_gradients(network, layer, dz, inputs):

@@ -1,7 +1,8 @@
 """Negative samplers: ``(y, n_classes, generator) -> y_wrong``, never the true label.
 
-A sampler with the attribute ``needs_goodness = True`` gets a fourth argument, a function that
-computes the first layer's goodness of every sample under each of some candidate labels.
+A sampler with the attribute ``needs`` gets a fourth argument, a function that scores candidate
+labels: labels (n_candidates,) -> scores (n_samples, n_candidates). ``needs = "goodness"`` asks
+for the first layer's goodness, ``needs = "readout"`` for the softmax head's log-probabilities.
 """
 
 from dataclasses import dataclass
@@ -51,19 +52,22 @@ class Hard:
         Factor on the goodness inside the softmax; 0 draws uniformly.
     max_candidates : int, default=64
         With more classes than this, each batch draws among a random subset of this many.
-
-    References
-    ----------
-    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
-       arXiv:2212.13345, 2022, section 3.3 (hard negative labels).
     """
 
     sharpness: float = 4.0
     max_candidates: int = 64
 
-    needs_goodness: ClassVar[bool] = True
+    needs: ClassVar[str] = "goodness"
 
-    def __call__(self, y, n_classes, generator, class_goodness=None):
+    def __post_init__(self):
+        """Refuse a subset that may hold no wrong label."""
+        if self.max_candidates < 2:
+            raise ValueError(
+                f"Got max_candidates={self.max_candidates}, but expected at least 2: one of the "
+                "candidates may be the true label."
+            )
+
+    def __call__(self, y, n_classes, generator, score=None):
         """Draw one wrong label per sample.
 
         Parameters
@@ -74,7 +78,7 @@ class Hard:
             Number of classes, at least 2.
         generator : torch.Generator
             Source of randomness.
-        class_goodness : callable, default=None
+        score : callable, default=None
             Labels (n_candidates,) -> goodness (n_samples, n_candidates). Without it every
             wrong label is equally hard.
 
@@ -89,14 +93,14 @@ class Hard:
             If `n_classes` < 2.
         """
         _check_n_classes(n_classes)
-        if class_goodness is None:
+        if score is None:
             return uniform(y, n_classes, generator)
         candidates = self._candidates(n_classes, generator, y.device)
-        score = class_goodness(candidates).mul_(self.sharpness)
+        logits = score(candidates) * self.sharpness
         # Gumbel noise turns the argmax into a draw from the softmax.
-        noise = torch.empty_like(score).exponential_(generator=generator).log_()
-        score.sub_(noise).masked_fill_(candidates == y.unsqueeze(1), -torch.inf)
-        return candidates[score.argmax(1)]
+        noise = torch.empty_like(logits).exponential_(generator=generator).log_()
+        logits.sub_(noise).masked_fill_(candidates == y.unsqueeze(1), -torch.inf)
+        return candidates[logits.argmax(1)]
 
     def _candidates(self, n_classes, generator, device):
         if n_classes <= self.max_candidates:
@@ -105,10 +109,34 @@ class Hard:
         return shuffled[: self.max_candidates]
 
 
-NEGATIVES = {"uniform": uniform, "hard": Hard()}
+@dataclass(frozen=True)
+class Confused(Hard):
+    """Draw wrong labels in proportion to the probability that the softmax head gives them.
+
+    Needs ``readout="softmax"``.
+
+    Parameters
+    ----------
+    sharpness : float, default=1.0
+        Factor on the log-probability.
+    max_candidates : int, default=64
+        With more classes than this, each batch draws among a random subset of this many.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022, section 3.3 (hard negative labels).
+    """
+
+    sharpness: float = 1.0
+
+    needs: ClassVar[str] = "readout"
 
 
-def draw_negatives(sampler, y, n_classes, generator, class_goodness):
+NEGATIVES = {"uniform": uniform, "hard": Hard(), "confused": Confused()}
+
+
+def draw_negatives(sampler, y, n_classes, generator, scores):
     """Call a sampler with what it declares to need.
 
     Parameters
@@ -121,17 +149,16 @@ def draw_negatives(sampler, y, n_classes, generator, class_goodness):
         Number of classes.
     generator : torch.Generator
         Source of randomness.
-    class_goodness : callable
-        Labels (n_candidates,) -> goodness (n_samples, n_candidates); used only by samplers
-        with ``needs_goodness = True``.
+    scores : dict of str -> callable
+        What a sampler may need: labels (n_candidates,) -> scores (n_samples, n_candidates).
 
     Returns
     -------
     y_wrong : LongTensor of shape (n_samples,)
         Negative labels.
     """
-    if getattr(sampler, "needs_goodness", False):
-        return sampler(y, n_classes, generator, class_goodness)
+    if hasattr(sampler, "needs"):
+        return sampler(y, n_classes, generator, scores[sampler.needs])
     return sampler(y, n_classes, generator)
 
 

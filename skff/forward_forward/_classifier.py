@@ -156,7 +156,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022.
-    .. [2] A. Bakhshi, arXiv:2409.15365, 2024.
+    .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
+       arXiv:2409.15365, 2024.
 
     Examples
     --------

@@ -85,7 +85,8 @@ class Logistic:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, equation 1.
-    .. [2] A. Bakhshi, arXiv:2409.15365, 2024, equation 1 and Algorithm 1.
+    .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
+       arXiv:2409.15365, 2024, equation 1 and Algorithm 1.
     """
 
     threshold: float = 2.0

@@ -49,7 +49,8 @@ def replace(X, n_classes):
     References
     ----------
     .. [1] G. Hinton, arXiv:2212.13345, 2022, section 3.3.
-    .. [2] A. Bakhshi, arXiv:2409.15365, 2024, Figure 1.
+    .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
+       arXiv:2409.15365, 2024, Figure 1.
     """
     if X.shape[1] <= n_classes:
         raise ValueError(

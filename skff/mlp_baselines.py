@@ -1,0 +1,176 @@
+"""Multilayer perceptrons trained by backpropagation, matched to a Forward-Forward classifier."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from skff._mlp_net import MLP, MLPNet, Schedule
+from skff.forward_forward._parameters import layer_sizes, resolve_batch_size, resolve_device
+from skff.forward_forward._training import SCHEDULES
+
+__all__ = ["sklearn_mlp", "skorch_mlp"]
+
+
+def sklearn_mlp(ff, **overrides):
+    """Build scikit-learn's MLPClassifier with the settings of a Forward-Forward classifier.
+
+    Parameters
+    ----------
+    ff : FFClassifier
+        Fitted or not; only its parameters are read.
+    **overrides
+        Parameters of :class:`~sklearn.neural_network.MLPClassifier` to set otherwise.
+
+    Returns
+    -------
+    mlp : MLPClassifier
+        Not fitted. It runs all `max_iter` epochs and, unlike its base class, does not warn that
+        it has not converged: the number of epochs is a setting of the comparison.
+
+    Raises
+    ------
+    ValueError
+        If `ff` has a `weight_decay` and no fixed `batch_size`, and `overrides` no `alpha`.
+
+    See Also
+    --------
+    skorch_mlp : The same network in torch; it follows more of the settings.
+
+    Notes
+    -----
+    Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for the training set as
+    :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`, `random_state`, `momentum`
+    with ``solver="sgd"``, and `weight_decay`, which becomes the penalty `alpha` with the same
+    gradient. With ``solver="adamw"`` this is Adam on a penalised loss, not decoupled decay.
+
+    MLPClassifier has no counterpart of ``learning_rate="cooldown"`` (the rate stays constant), of
+    `dropout`, `class_weight` and `device`. Early stopping is off; to turn it on, override
+    `n_iter_no_change` too.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skff import FFClassifier
+    >>> from skff.mlp_baselines import sklearn_mlp
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ff = FFClassifier((30, 30), max_iter=40, random_state=0)
+    >>> mlp = sklearn_mlp(ff).fit(X, y)
+    >>> mlp.n_iter_
+    40
+    >>> bool(mlp.score(X, y) > 0.9)
+    True
+    """
+    params = ff.get_params(deep=False)
+    batch_size = overrides.get("batch_size", params["batch_size"])
+    decay = params["weight_decay"]
+    if decay and batch_size == "auto" and "alpha" not in overrides:
+        raise ValueError(
+            f"Got weight_decay={decay} with batch_size='auto', but expected a number of samples: "
+            "MLPClassifier divides its penalty alpha by the batch size."
+        )
+    settings = {
+        "hidden_layer_sizes": tuple(layer_sizes(params["hidden_layer_sizes"])),
+        "solver": "sgd" if params["solver"] == "sgd" else "adam",
+        "momentum": params["momentum"],
+        "nesterovs_momentum": False,
+        "learning_rate_init": params["learning_rate_init"],
+        "alpha": decay * batch_size if decay and batch_size != "auto" else 0.0,
+        "batch_size": batch_size,
+        "max_iter": params["max_iter"],
+        "n_iter_no_change": np.inf,  # no stop before max_iter
+        "random_state": params["random_state"],
+    }
+    return FixedEpochsMLPClassifier(**(settings | overrides))
+
+
+class FixedEpochsMLPClassifier(MLPClassifier):
+    """MLPClassifier for a set number of epochs, with FFClassifier's batch sizes."""
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit as MLPClassifier does, without its warning that `max_iter` was reached."""
+        batch_size = self.batch_size
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        try:
+            if n_samples > 0 and (batch_size == "auto" or isinstance(batch_size, Integral)):
+                self.batch_size = resolve_batch_size(batch_size, n_samples)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                return super().fit(X, y, sample_weight=sample_weight)
+        finally:
+            self.batch_size = batch_size
+
+
+def skorch_mlp(ff, **overrides):
+    """Build a skorch network with the settings of a Forward-Forward classifier.
+
+    Parameters
+    ----------
+    ff : FFClassifier
+        Fitted or not; only its parameters are read.
+    **overrides
+        Parameters of :class:`skorch.NeuralNetClassifier` to set otherwise, such as
+        ``module__dropout=0.2`` or ``verbose=1``.
+
+    Returns
+    -------
+    net : NeuralNetClassifier
+        Not fitted. The numbers of features and classes are taken from the data at `fit`; labels
+        may be of any type, and features float64. It can be cloned, searched over and put into
+        a Pipeline.
+
+    See Also
+    --------
+    sklearn_mlp : The same network by scikit-learn.
+
+    Notes
+    -----
+    The network is linear layers with ReLU between them, trained by cross-entropy on all the data,
+    in a new order every epoch. Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for
+    the training set as :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`,
+    `learning_rate` with its cooldown, `solver` (Adam, or AdamW where there is weight decay, or SGD
+    with `momentum`), `weight_decay` (the biases are spared), `dropout` of input features, `device`
+    and `random_state`. Not taken over: early stopping, `class_weight`, sample weights.
+
+    `fit` draws initial weights, order and dropout from a seed made of `random_state` and then
+    gives torch's random state back as it was; `partial_fit` draws from torch's own state. On
+    devices other than CPU and CUDA dropout is not seeded.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skff import FFClassifier
+    >>> from skff.mlp_baselines import skorch_mlp
+    >>> iris = load_iris()
+    >>> ff = FFClassifier((30, 30), max_iter=20, device="cpu", random_state=0)
+    >>> net = skorch_mlp(ff).fit(iris.data, iris.target_names[iris.target])
+    >>> net.predict(iris.data[:2])
+    array(['setosa', 'setosa'], dtype='<U10')
+    """
+    params = ff.get_params(deep=False)
+    decay = params["weight_decay"]
+    settings = {
+        "module": MLP,
+        "module__hidden_layer_sizes": tuple(layer_sizes(params["hidden_layer_sizes"])),
+        "module__dropout": params["dropout"],
+        "criterion": torch.nn.CrossEntropyLoss,
+        "optimizer": torch.optim.AdamW if decay else torch.optim.Adam,
+        "optimizer__weight_decay": decay,
+        "optimizer__param_groups": [("*.bias", {"weight_decay": 0.0})],
+        "lr": params["learning_rate_init"],
+        "batch_size": params["batch_size"],
+        "max_epochs": params["max_iter"],
+        "iterator_train__shuffle": True,
+        "iterator_valid__batch_size": 1024,
+        "train_split": None,
+        "callbacks": [("schedule", Schedule(SCHEDULES[params["learning_rate"]]))],
+        "device": str(resolve_device(params["device"])),
+        "random_state": params["random_state"],
+        "verbose": 0,
+    }
+    if params["solver"] == "sgd":
+        settings |= {"optimizer": torch.optim.SGD, "optimizer__momentum": params["momentum"]}
+    return MLPNet(**(settings | overrides))

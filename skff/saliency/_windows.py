@@ -1,0 +1,186 @@
+"""Window geometry: the pixels each window hides, and the windows each pixel's value comes from."""
+
+from dataclasses import dataclass
+from functools import reduce
+from math import isqrt, prod
+
+import numpy as np
+from scipy import sparse
+
+from skff.saliency._checks import check_count, check_lengths
+
+SMALLEST_SQUARE = 64  # features; below, a row of a table is more likely than an image
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows over a map of pixels, and how their values become a map.
+
+    Parameters
+    ----------
+    hidden : sparse array of shape (n_windows, n_pixels)
+        One where a window hides a pixel.
+    read : sparse array of shape (n_windows, n_pixels)
+        One where a pixel's value is taken from a window; a pixel that reads several windows takes
+        their mean.
+    centers : ndarray of shape (n_windows, n_axes)
+        Centre of each window, in pixels.
+    pixel_features : ndarray of shape (n_pixels, n_channels)
+        Flat indices of the features a pixel consists of.
+    image_shape : tuple of int
+        Shape of the map.
+    """
+
+    hidden: sparse.csr_array
+    read: sparse.csr_array
+    centers: np.ndarray
+    pixel_features: np.ndarray
+    image_shape: tuple
+
+    def features(self):
+        """Return, for each window, the flat indices of the features it hides."""
+        pixels = np.split(self.hidden.indices, self.hidden.indptr[1:-1])
+        return [self.pixel_features[window].ravel() for window in pixels]
+
+    def to_map(self, values):
+        """Turn values of shape (..., n_windows) into maps of shape (..., *image_shape)."""
+        means = (values @ self.read) / self.read.sum(axis=0)
+        return means.reshape(*means.shape[:-1], *self.image_shape)
+
+
+def sliding_windows(sample_shape, *, image_shape, window_shape, stride, aggregate):
+    """Lay windows over samples of `sample_shape`.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of one sample of X.
+    image_shape, window_shape, stride
+        As in :class:`ADSExplainer`.
+    aggregate : key of AGGREGATES
+        Rule that places windows along an axis and gives pixels their value.
+
+    Returns
+    -------
+    windows : Windows
+
+    Raises
+    ------
+    ValueError
+        If the image does not match the samples, or the windows do not fit the image.
+    """
+    pixel_features = lay_out_pixels(sample_shape, image_shape)
+    image_shape = pixel_features.shape[:-1]
+    window_shape = check_lengths("window_shape", window_shape, len(image_shape))
+    stride = check_lengths("stride", stride, len(image_shape))
+    _check_windows_fit(image_shape, window_shape, stride)
+    axes = list(map(AGGREGATES[aggregate], image_shape, window_shape, stride))
+    centers, hidden, read = zip(*axes, strict=True)
+    grid = np.meshgrid(*centers, indexing="ij")
+    return Windows(
+        hidden=reduce(_outer, hidden),
+        read=reduce(_outer, read),
+        centers=np.stack([axis.ravel() for axis in grid], axis=1),
+        pixel_features=pixel_features.reshape(-1, pixel_features.shape[-1]),
+        image_shape=image_shape,
+    )
+
+
+def lay_out_pixels(sample_shape, image_shape):
+    """Return the flat indices of each pixel's features, of shape (*map_shape, n_channels)."""
+    if image_shape is not None:
+        image_shape = _check_image_shape(image_shape)
+    flat = np.arange(prod(sample_shape))
+    if len(sample_shape) == 1:
+        return _lay_out_flat(flat, image_shape)
+    if len(sample_shape) == 2 and image_shape in (None, sample_shape):
+        return flat.reshape(*sample_shape, 1)
+    if len(sample_shape) == 3 and image_shape in (None, sample_shape[1:]):
+        return np.moveaxis(flat.reshape(sample_shape), 0, -1)
+    if len(sample_shape) == 3 and image_shape == sample_shape:  # channels last
+        return flat.reshape(sample_shape)
+    raise ValueError(
+        f"Got image_shape={image_shape} and samples of shape {sample_shape}, but expected samples "
+        "of shape (n_features,), (H, W) or (C, H, W), the image being their trailing axes, or "
+        "(H, W, C) equal to image_shape."
+    )
+
+
+def _check_image_shape(image_shape):
+    if not isinstance(image_shape, tuple | list) or not 1 <= len(image_shape) <= 3:
+        raise ValueError(
+            f"Got image_shape={image_shape!r}, but expected (H, W), (H, W, C), (L,) or None."
+        )
+    for length in image_shape:
+        check_count("image_shape", length)
+    return tuple(int(length) for length in image_shape)
+
+
+def _lay_out_flat(flat, image_shape):
+    if image_shape is None:
+        side = isqrt(flat.size)
+        is_square = side * side == flat.size and flat.size >= SMALLEST_SQUARE
+        image_shape = (side, side) if is_square else (flat.size,)
+    if prod(image_shape) != flat.size:
+        raise ValueError(
+            f"Got image_shape={image_shape}, which has {prod(image_shape)} values, "
+            f"but expected {flat.size}: X has {flat.size} features."
+        )
+    return flat.reshape(image_shape if len(image_shape) == 3 else (*image_shape, 1))
+
+
+def _check_windows_fit(image_shape, window_shape, stride):
+    if any(window > side for window, side in zip(window_shape, image_shape, strict=True)):
+        raise ValueError(
+            f"Got window_shape={window_shape}, but expected at most image_shape={image_shape}: "
+            "a window must fit into the image."
+        )
+    if any(step > window for step, window in zip(stride, window_shape, strict=True)):
+        raise ValueError(
+            f"Got stride={stride}, but expected at most window_shape={window_shape}: "
+            "pixels would be skipped."
+        )
+
+
+def _outer(first, second):
+    """Combine rows and columns: which pixels of the grid belong to which pair of spans."""
+    pairs = sparse.kron(first, second, format="csr")
+    pairs.eliminate_zeros()
+    pairs.sort_indices()
+    return pairs
+
+
+def center_axis(length, window, stride):
+    """Place odd windows around every `stride`-th pixel, clipped at the border.
+
+    A last centre is added at the border where pixels would stay uncovered. Each pixel reads the
+    window of its nearest centre, of two equally near ones the earlier.
+    """
+    if window % 2 == 0:
+        raise ValueError(
+            f"Got window_shape={window}, but expected an odd number with aggregate='center': "
+            "an even window has no centre pixel."
+        )
+    reach = window // 2
+    centers = np.arange(0, length, stride)
+    if centers[-1] + reach < length - 1:
+        centers = np.append(centers, length - 1)
+    distance = np.abs(centers[:, None] - np.arange(length))  # (n_windows, length)
+    nearest = np.arange(len(centers))[:, None] == distance.argmin(axis=0)
+    return centers, sparse.csr_array((distance <= reach) * 1), sparse.csr_array(nearest * 1)
+
+
+def coverage_axis(length, window, stride):
+    """Place windows from the first pixel on; the last is cut where it would leave the image.
+
+    Each pixel reads all windows that cover it.
+    """
+    starts = np.arange(0, length - window + stride, stride)
+    stops = np.minimum(starts + window, length)
+    pixels = np.arange(length)
+    covered = (starts[:, None] <= pixels) & (pixels < stops[:, None])  # (n_windows, length)
+    covered = sparse.csr_array(covered * 1)
+    return (starts + stops - 1) / 2, covered, covered
+
+
+AGGREGATES = {"center": center_axis, "coverage": coverage_axis}

@@ -1,0 +1,98 @@
+"""Plain loops written apart from the package, and classifiers with a known map."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+def plain_center_map(score, X, y, *, side=3, fill=0.0):
+    """Return the map of the "center" rule at stride 1 for images X of shape (n, H, W)."""
+    n_rows, n_columns = X.shape[1:]
+    importances = np.empty((n_rows, n_columns))
+    half = side // 2
+    for i in range(n_rows):
+        for j in range(n_columns):
+            hidden = X.copy()
+            hidden[:, max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1] = fill
+            importances[i, j] = score(X, y) - score(hidden, y)
+    return importances
+
+
+class FixedClassifier(ClassifierMixin, BaseEstimator):
+    """Classifies by a rule that needs no fitting."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+class ConstantClassifier(FixedClassifier):
+    """Says 0, whatever X is."""
+
+    def predict(self, X):
+        return np.zeros(len(X), dtype=int)
+
+
+class OnePixelClassifier(FixedClassifier):
+    """Says whether one feature of flat samples is above 0."""
+
+    def __init__(self, feature=0):
+        self.feature = feature
+
+    def predict(self, X):
+        return (np.asarray(X).reshape(len(X), -1)[:, self.feature] > 0).astype(int)
+
+
+class BatchClassifier(FixedClassifier):
+    """Says whether a sample's sum is above its batch's mean: depends on the batch."""
+
+    def predict(self, X):
+        sums = np.asarray(X).sum(axis=1)
+        return (sums > sums.mean()).astype(int)
+
+
+class LinearClassifier(FixedClassifier):
+    """Takes the class of the largest of random linear functions; opens the occlusion door.
+
+    `many` says whether its predictor has the optional `predict_many`.
+    """
+
+    def __init__(self, n_features=1, n_classes=3, seed=0, many=True):
+        self.n_features = n_features
+        self.n_classes = n_classes
+        self.seed = seed
+        self.many = many
+
+    def coefs(self):
+        # Small integers: sums are exact in any order, so ties are ties in every engine.
+        rng = np.random.default_rng(self.seed)
+        return rng.integers(-4, 5, (self.n_features, self.n_classes)).astype(float)
+
+    def predict(self, X):
+        return (np.asarray(X, dtype=float) @ self.coefs()).argmax(axis=1)
+
+    def occlusion_predictor(self, X, *, fill):
+        predictor = ManyPredictor if self.many else OnePredictor
+        return predictor(np.asarray(X, dtype=float), fill, self.coefs())
+
+
+class OnePredictor:
+    """Updates the linear functions by what a window changes."""
+
+    def __init__(self, X, fill, coefs):
+        self.X, self.fill, self.coefs = X, np.broadcast_to(fill, X.shape), coefs
+        self.base = X @ coefs
+        self.stats = {"updates": 0}
+
+    def predict(self, rows, pixels):
+        self.stats["updates"] += len(rows) * len(pixels)
+        change = self.fill[rows][:, pixels] - self.X[rows][:, pixels]
+        return (self.base[rows] + change @ self.coefs[pixels]).argmax(axis=1)
+
+
+class ManyPredictor(OnePredictor):
+    """Does so for several windows at once."""
+
+    def predict_many(self, rows, windows):
+        return np.stack([self.predict(rows, pixels) for pixels in windows])

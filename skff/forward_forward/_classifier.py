@@ -33,7 +33,7 @@ from skff.forward_forward._training import Rule, Trainer
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
-from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.overlays import OVERLAYS, replace
 
 
 class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -263,27 +263,23 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             the loss becomes non-finite.
         """
         go_on = self.warm_start and hasattr(self, "_network")
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        hook_arguments = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         with _unchanged_on_error(self):
             self._validate_params()
             X, y, sample_weight, classes = self._validate_training(X, y, sample_weight, go_on)
             random_state = check_random_state(self.random_state)
             samples, held_out = self._split(X, y, sample_weight, random_state)
-            network = self._network.to(self.device_) if go_on else None
-        generator = self._generator(random_state)
-        if network is None:
-            network = self._initialize(samples[0], len(classes), generator)
-        history = list(self.history_) if go_on else []
-        fitted = partial(_fitted_attributes, network, classes, history)
-        hook_arguments = {
-            "estimator": self,
-            "X": X,
-            "y": lambda: classes[y],
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
-            "reconstruction_attributes": lambda: copy.deepcopy(fitted()),
-        }
-        self._train(network, generator, samples, held_out, history, hook_arguments)
-        vars(self).pop("_trainer", None)  # partial_fit goes on with a fresh optimizer
-        vars(self).update(fitted())
+            generator = self._generator(random_state)
+            if go_on:
+                network, history = self._network.to(self.device_), list(self.history_)
+            else:
+                network, history = self._initialize(samples[0], len(classes), generator), []
+            fitted = partial(_fitted_attributes, network, classes, history)
+            hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
+            self._train(network, generator, samples, held_out, history, hook_arguments)
+            vars(self).pop("_trainer", None)  # partial_fit goes on with a fresh optimizer
+            vars(self).update(fitted())
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -323,10 +319,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             X, y, sample_weight, classes = self._validate_training(
                 X, y, sample_weight, go_on, classes
             )
-        if not hasattr(self, "_trainer"):
-            self._begin_passes(X, classes)
-        if len(classes) > 1:
-            self._pass_once(X, y, sample_weight)
+            if not hasattr(self, "_trainer"):
+                self._begin_passes(X, classes)
+            if len(classes) > 1:
+                self._pass_once(X, y, sample_weight)
         return self
 
     def decision_function(self, X):
@@ -402,7 +398,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         goodness : ndarray of shape (n_layers, n_samples, n_classes)
-            Its sum over the layers decides the prediction.
+            With ``readout="goodness"`` its sum over the layers decides the prediction.
         """
         kept = self._validate_samples(X)
         return goodness_in_chunks(self._network, kept, self._goodness())
@@ -410,35 +406,35 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def coefs_(self):
         """Weights of each layer, (n_inputs, n_units)."""
-        first, *others = [weight.t().cpu().numpy() for weight in self._network.weights]
-        if self.n_features_in_ > len(first):  # the overlay gave up features for the label
+        first, *others = [weight.t().cpu().numpy() for weight in self._fitted_network().weights]
+        if self._overlay() is replace:  # the first features are the label's
             first = np.concatenate([self.label_coefs_, first])
         return [first, *others]
 
     @property
     def intercepts_(self):
         """Biases of each layer."""
-        return [bias.cpu().numpy() for bias in self._network.biases]
+        return [bias.cpu().numpy() for bias in self._fitted_network().biases]
 
     @property
     def label_coefs_(self):
         """What each label adds to the first layer, (n_classes, n_units)."""
-        return self._network.label_weight.cpu().numpy()
+        return self._fitted_network().label_weight.cpu().numpy()
 
     @property
     def input_scale_(self):
         """Fixed factor on the first layer's input."""
-        return self._network.input_scale
+        return self._fitted_network().input_scale
 
     @property
     def label_amplitude_(self):
         """Value of the label unit, in units of `X`."""
-        return self._network.label_amplitude
+        return self._fitted_network().label_amplitude
 
     @property
     def device_(self):
         """Where the weights are."""
-        return self._network.device
+        return self._fitted_network().device
 
     @property
     def loss_curves_(self):
@@ -459,7 +455,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def n_layers_(self):
         """Number of layers."""
-        return self._network.n_layers
+        return self._fitted_network().n_layers
+
+    def _fitted_network(self):
+        check_is_fitted(self, "_network")
+        return self._network
 
     def _validate_training(self, X, y, sample_weight, go_on, classes=None):
         sizes = parameters.layer_sizes(self.hidden_layer_sizes)
@@ -470,10 +470,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if go_on and classes is None:
             classes = np.unique(y)
         classes, y = encode_labels(column_or_1d(y, warn=True), classes)
-        kept = self._overlay()(X, len(classes))
+        kept = self._kept(X, len(classes))
+        parameters.check_components(self._rule(), len(classes))
         if go_on:
             check_same_task(self, sizes, classes, kept.shape[1])
-        used, weight = combine_weights(X, classes[y], sample_weight, self.class_weight)
+        used, weight = combine_weights(X, y, classes, sample_weight, self.class_weight)
         if used is not None:
             X, y = X[used], y[used]
         return X, y, weight, classes
@@ -494,7 +495,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if classes is None:
             return self.classes_
-        classes = np.unique(classes)
+        classes = np.unique(column_or_1d(classes))
+        if classes.dtype.kind == "f" and not np.isfinite(classes).all():
+            raise ValueError(f"Got classes={classes!r}, but expected finite labels.")
         if hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"Got classes={classes!r}, but expected those of the first call of partial_fit or "
@@ -523,6 +526,15 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _overlay(self):
         return parameters.component(OVERLAYS, self.overlay)
+
+    def _kept(self, X, n_classes):
+        kept = self._overlay()(X, n_classes)
+        if kept.ndim != 2 or len(kept) != len(X) or kept.shape[1] == 0:
+            raise ValueError(
+                f"Got an array of shape {kept.shape} from overlay={self.overlay!r} for X of shape "
+                f"{X.shape}, but expected the same samples with at least one feature."
+            )
+        return kept
 
     def _goodness(self):
         return parameters.component(GOODNESS, self.goodness)
@@ -599,7 +611,12 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=n_subtasks)
         context.call_on_fit_task_begin(**hook_arguments)
         monitor = Monitor(
-            context, history, hook_arguments, max_iter=self.max_iter, verbose=self.verbose
+            context,
+            history,
+            hook_arguments,
+            max_iter=self.max_iter,
+            n_before=count_epochs(history),
+            verbose=self.verbose,
         )
         with torch.no_grad(), matmul_precision(self.matmul_precision):
             data = self._training_data(network, *samples)
@@ -622,10 +639,16 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _pass_once(self, X, y, sample_weight):
         trainer = self._trainer
         trainer.learning_rate = self.learning_rate_init
+        before = trainer.network.to(trainer.network.device)
         with torch.no_grad(), matmul_precision(self.matmul_precision):
             data = self._training_data(trainer.network, X, y, sample_weight)
             course = self._course(len(data), learning_rate="constant", max_iter=1)
-            record = run_epoch(trainer, data, self._rule(), course, epoch=0)
+            try:
+                record = run_epoch(trainer, data, self._rule(), course, epoch=0)
+            except BaseException:
+                trainer.network.copy_from(before)
+                del self._trainer  # whose moments may be spoilt
+                raise
         record["epoch"] = len(self.history_) + 1
         self.history_.append(record)
         self.n_iter_ = count_epochs(self.history_)
@@ -667,8 +690,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        # A ScoringMonitor holds a local socket and its key: neither belongs in a file.
-        return {name: value for name, value in state.items() if name != "_skl_callbacks"}
+        if "_network" in state:
+            # A ScoringMonitor holds a local socket and its key: neither belongs in a file. On
+            # their way to the worker of a search, callbacks sit on an estimator not yet fitted.
+            state.pop("_skl_callbacks", None)
+        return state
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -683,6 +709,9 @@ UNUSABLE_IN_PARTIAL_FIT = {
     "training": "greedy",
     "class_weight": "balanced",
 }
+
+
+CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
 def _fitted_attributes(network, classes, history):
@@ -702,11 +731,16 @@ def count_epochs(history):
 
 @contextmanager
 def _unchanged_on_error(estimator):
-    """Give an estimator its attributes back when a check in the block fails."""
+    """Give an estimator its attributes back when the block fails or is interrupted."""
     before = vars(estimator).copy()
+    before.pop("_trainer", None)
     try:
         yield
-    except Exception:
+    except BaseException:
+        now = vars(estimator).copy()
+        # The callbacks' own state is torn down by scikit-learn after us; a trainer whose pass
+        # failed has been dropped.
+        kept = {name: now[name] for name in (*CALLBACK_STATE, "_trainer") if name in now}
         vars(estimator).clear()
-        vars(estimator).update(before)
+        vars(estimator).update(before | kept)
         raise

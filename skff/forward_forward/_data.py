@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from skff.forward_forward._tensors import as_tensor
@@ -40,7 +40,8 @@ class TrainingData:
         self.y = as_tensor(y).to(device)
         self.weight = None
         if sample_weight is not None:
-            weight = sample_weight / sample_weight.mean()
+            weight = sample_weight / sample_weight.max()  # whose sum cannot overflow
+            weight = weight / weight.mean()
             self.weight = torch.from_numpy(weight.astype(np.float32)).to(device)
         self.keep = keep
         self.input_scale = input_scale
@@ -107,12 +108,14 @@ def drop_features(x, share, generator):
 
 def _augmented(x, augment, generator):
     augmented = augment(x, generator)
-    if augmented.shape != x.shape:
+    if not isinstance(augmented, torch.Tensor) or augmented.shape != x.shape:
+        got = getattr(augmented, "shape", None)
         raise ValueError(
-            f"Got a batch of shape {tuple(augmented.shape)} from augment={augment!r}, but expected "
-            f"the shape of the batch it was given, {tuple(x.shape)}."
+            f"Got a {type(augmented).__name__} of shape {got and tuple(got)} from "
+            f"augment={augment!r}, but expected a Tensor of the shape it was given, "
+            f"{tuple(x.shape)}."
         )
-    return augmented
+    return augmented.to(x.dtype)
 
 
 def _fits(X, device):
@@ -172,20 +175,23 @@ def check_same_task(estimator, sizes, classes, n_kept):
         If the fitted network does not fit.
     """
     network = estimator._network
-    if not np.array_equal(classes, estimator.classes_):
-        raise ValueError(
-            f"Got labels {classes!r}, but expected {estimator.classes_!r} as in the previous fit: "
-            "training goes on from weights with one label unit for each."
-        )
     fitted = [network.weights[0].shape[1], *map(len, network.biases)]
-    if fitted != [n_kept, *sizes]:
-        raise ValueError(
-            f"Got hidden_layer_sizes={sizes} on {n_kept} kept features, but expected "
-            f"{fitted[1:]} on {fitted[0]} as in the previous fit: training goes on from there."
-        )
+    head = "softmax" if network.readout else "goodness"
+    asked = {
+        "labels": (classes.tolist(), estimator.classes_.tolist()),
+        "hidden_layer_sizes": (sizes, fitted[1:]),
+        "features kept by the overlay": (n_kept, fitted[0]),
+        "readout": (estimator.readout, head),
+    }
+    for name, (got, expected) in asked.items():
+        if got != expected:
+            raise ValueError(
+                f"Got {name}={got!r}, but expected {expected!r} as in the previous fit: training "
+                "goes on from its weights."
+            )
 
 
-def combine_weights(X, y, sample_weight, class_weight):
+def combine_weights(X, y, classes, sample_weight, class_weight):
     """Multiply sample and class weights, and find the samples that count.
 
     Parameters
@@ -193,7 +199,9 @@ def combine_weights(X, y, sample_weight, class_weight):
     X : ndarray of shape (n_samples, n_features)
         Features.
     y : ndarray of shape (n_samples,)
-        Labels.
+        Encoded labels.
+    classes : ndarray of shape (n_classes,)
+        What they stand for.
     sample_weight : array-like of shape (n_samples,) or None
         Non-negative weights.
     class_weight : dict, "balanced" or None
@@ -209,13 +217,20 @@ def combine_weights(X, y, sample_weight, class_weight):
     Raises
     ------
     ValueError
-        On a negative weight or where no sample has a positive one.
+        On a weight that is negative or not finite, or where no sample has a positive one.
     """
     if sample_weight is None and class_weight is None:
         return None, None
-    weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+    )
     if class_weight is not None:
-        weight = weight * compute_sample_weight(class_weight, y)
+        by_class = compute_class_weight(class_weight, classes=classes, y=classes[y])
+        if not np.isfinite(by_class).all() or (by_class < 0).any():
+            raise ValueError(
+                f"Got class_weight={class_weight!r}, but expected finite weights of at least 0."
+            )
+        weight = weight * by_class[y]
     used = weight > 0
     if not used.any():
         raise ValueError(
@@ -237,6 +252,16 @@ def mean_norm(X):
     -------
     norm : float
         Positive.
+
+    Raises
+    ------
+    ValueError
+        If the features are so small that float32 cannot scale them up.
     """
-    squares = np.einsum("ij,ij->i", X, X, dtype=np.float64)
-    return float(np.sqrt(squares).mean()) or 1.0
+    norm = float(np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64)).mean())
+    if 0 < norm < 1e-30:
+        raise ValueError(
+            f"Got X with a mean sample norm of {norm:.2g}, but expected at least 1e-30: float32 "
+            "cannot scale it to 1. Multiply X by a constant."
+        )
+    return norm or 1.0

@@ -92,7 +92,10 @@ def run_epoch(trainer, data, rule, course, epoch):
     )
     n_layers = len(trainer.layers)
     for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
-        _check_finite(value, name, epoch, trainer)
+        _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
+    for name, layer in zip(_names(trainer.layers), trainer.layers, strict=True):
+        size = sum(float(tensor.abs().sum()) for tensor in trainer.network.parameters(layer))
+        _check_finite(size, f"weights that are not finite in {name}", epoch, trainer)
     record = {
         "epoch": epoch + 1,
         "layers": list(trainer.layers),
@@ -133,9 +136,9 @@ class _Best:
             self.network.copy_from(self.weights)
 
 
-def _check_finite(loss, where, epoch, trainer):
-    if not math.isfinite(loss):
+def _check_finite(value, what, epoch, trainer):
+    if not math.isfinite(value):
         raise ValueError(
-            f"Got a loss of {loss} in {where} at epoch {epoch + 1}, but expected a finite number: "
-            f"lower learning_rate_init (now {trainer.learning_rate}) or label_scale."
+            f"Got {what} at epoch {epoch + 1}, but expected finite numbers: lower "
+            f"learning_rate_init (now {trainer.learning_rate}) or label_scale."
         )

@@ -16,15 +16,18 @@ class Monitor:
         estimator, X, y, metadata and reconstruction_attributes for the callbacks' hooks.
     max_iter : int
         Epochs per phase.
+    n_before : int
+        Epochs of earlier fits in the history.
     verbose : bool or int
         Whether to print a line per epoch.
     """
 
-    def __init__(self, context, history, hook_arguments, *, max_iter, verbose):
+    def __init__(self, context, history, hook_arguments, *, max_iter, n_before, verbose):
         self.context = context
         self.history = history
         self.hook_arguments = hook_arguments
         self.max_iter = max_iter
+        self.n_before = n_before
         self.verbose = verbose
 
     @contextmanager
@@ -47,9 +50,10 @@ class Monitor:
 
     def end_epoch(self, record):
         """Record the epoch and return whether a callback asks to stop after it."""
+        record["epoch"] += self.n_before
         self.history.append(record)
         if self.verbose:
-            print(describe(record, self.max_iter), flush=True)
+            print(describe(record, self.n_before + self.max_iter), flush=True)
         return self.epoch.call_on_fit_task_end(**self.hook_arguments)
 
 

@@ -77,6 +77,62 @@ def check_consistency(estimator):
         )
 
 
+def check_components(rule, network_classes):
+    """Try custom components on two samples, so that a wrong one is named before training.
+
+    Parameters
+    ----------
+    rule : Rule
+        Goodness, loss and negatives.
+    network_classes : int
+        Number of classes; with one there are no negatives to try.
+
+    Raises
+    ------
+    ValueError
+        Naming the component and what it returned.
+    """
+    pair = torch.linspace(0.5, 1.0, 2)
+    _check_output("goodness", rule.goodness, GOODNESS, (torch.ones(2, 3),))
+    _check_output("loss", rule.loss, LOSSES, (pair, pair.flip(0)))
+    needs = getattr(rule.negatives, "needs", None)
+    if needs not in (None, "goodness", "readout"):
+        raise ValueError(
+            f"Got negatives={rule.negatives!r} with needs={needs!r}, but expected 'goodness' or "
+            "'readout'."
+        )
+    if network_classes < 2 or needs is not None:
+        return
+    y = torch.arange(2)
+    arguments = (y, network_classes, torch.Generator().manual_seed(0))
+    y_wrong = _check_output("negatives", rule.negatives, NEGATIVES, arguments)
+    if (y_wrong == y).any() or y_wrong.min() < 0 or y_wrong.max() >= network_classes:
+        raise ValueError(
+            f"Got labels {y_wrong.tolist()} from negatives={rule.negatives!r} for the true labels "
+            f"{y.tolist()} of {network_classes} classes, but expected other labels of these."
+        )
+
+
+def _check_output(name, function, registry, arguments):
+    if function in registry.values():
+        return function(*arguments)
+    try:
+        output = function(*arguments)
+        shape = tuple(output.shape)
+    except Exception as error:
+        raise ValueError(
+            f"Got {name}={function!r}, which failed on two samples with "
+            f"{type(error).__name__}: {error}; expected one of {sorted(registry)}, an instance "
+            "of such a component or a callable of the same form."
+        ) from error
+    if shape != (2,):
+        raise ValueError(
+            f"Got an output of shape {shape} from {name}={function!r} for two samples, but "
+            "expected (2,): one number per sample."
+        )
+    return output
+
+
 def component(registry, value):
     """Return the component that a parameter names, or the parameter if it is one.
 
@@ -113,13 +169,20 @@ def layer_sizes(hidden_layer_sizes):
     ValueError
         If there is no layer or a layer without units.
     """
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
-    if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu" or (sizes < 1).any():
+    try:
+        sizes = np.atleast_1d(np.asarray(hidden_layer_sizes, dtype=object))
+    except ValueError:
+        sizes = np.empty(0)
+    if (
+        sizes.ndim != 1
+        or sizes.size == 0
+        or not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes)
+    ):
         raise ValueError(
             f"Got hidden_layer_sizes={hidden_layer_sizes!r}, but expected at least one layer, "
             "each with an integer number of units of at least 1."
         )
-    return sizes.tolist()
+    return [int(n) for n in sizes]
 
 
 def resolve_batch_size(batch_size, n_samples):
@@ -164,8 +227,9 @@ def resolve_device(device):
         return torch.device(_best_device())
     try:
         resolved = torch.device(device)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.Generator(resolved)
+        torch.zeros(1, device=resolved).tolist()
+    except Exception as error:  # torch raises another type for each kind of missing device
         raise ValueError(
             f"Got device={device!r}, but expected 'auto' or a torch device of this machine, such "
             f"as '{_best_device()}': {str(error).splitlines()[0]}"

@@ -134,6 +134,7 @@ class Trainer:
                 peers=self.peers,
             )
             self._update(self.learning_rate * schedule(start / len(order)))
+        self.optimizer.zero_grad()  # the gradients are as large as the weights
         # The only read from the device in the whole epoch.
         return (totals / len(order)).tolist()
 
@@ -255,6 +256,8 @@ def layer_signal(h, weight, rule):
     g_pos, g_neg = rule.goodness(h).chunk(2)
     losses, dg_pos, dg_neg = loss_gradients(rule.loss, g_pos, g_neg, weight)
     dz = goodness_gradient(rule.goodness, h, torch.cat([dg_pos, dg_neg]))
+    if not hasattr(rule.goodness, "slope"):
+        dz *= h > 0  # the rectifier's gate, which a multiple of h has built in
     return dz, losses.sum(), (g_pos > g_neg).sum()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
@@ -32,6 +33,14 @@ class ImageShift:
 
     max_shift: int = 1
     image_shape: tuple | None = None
+
+    def __post_init__(self):
+        """Refuse shifts that are none."""
+        if not isinstance(self.max_shift, Integral) or self.max_shift < 1:
+            raise ValueError(
+                f"Got max_shift={self.max_shift!r}, but expected a whole number of pixels of at "
+                "least 1."
+            )
 
     def __call__(self, batch, generator):
         """Shift the images of a batch.

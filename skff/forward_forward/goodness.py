@@ -31,7 +31,7 @@ class SumSquare:
             Sum over the units of `h` squared.
         """
         # One read of h; h.square().sum(-1) would write a tensor as large as h.
-        return torch.linalg.vector_norm(h, dim=-1).square_()
+        return torch.linalg.vector_norm(h, dim=-1).square()
 
     def slope(self, n_units):
         """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
@@ -66,7 +66,7 @@ class MeanSquare(SumSquare):
         g : Tensor of shape (...)
             Mean over the units of `h` squared.
         """
-        return super().__call__(h).div_(h.shape[-1])
+        return super().__call__(h) / h.shape[-1]
 
     def slope(self, n_units):
         """Return the number k for which the gradient is ``k * h``.

@@ -35,6 +35,8 @@ from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS, replace
 
+NEGLIGIBLE_SIGNAL = 1e-3  # of the batch's strongest, under 1 % of the sum over the samples
+
 
 class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Neural network classifier trained with the Forward-Forward algorithm.
@@ -76,7 +78,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     augment : callable, default=None
         ``(batch, generator)`` -> batch, applied to the features of every training batch, such
         as `skff.forward_forward.augmentation.ImageShift`.
-    dropout : float in [0, 1), default=0.0
+    dropout : float in [0, 1), default=0.1
         Share of the input features dropped per sample while training.
     solver : {"adamw", "sgd"}, default="adamw"
         Optimizer of every layer.
@@ -189,7 +191,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         skip_first_goodness=False,
         peer_normalization=0.0,
         augment=None,
-        dropout=0.0,
+        dropout=0.1,
         solver="adamw",
         learning_rate_init=2e-3,
         learning_rate="cooldown",
@@ -438,7 +440,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def loss_curves_(self):
-        """Mean loss per layer and epoch, (n_layers, n_iter_)."""
+        """Mean loss per layer and epoch, (n_layers, `n_iter_`)."""
         curves = [
             [
                 row["loss"][row["layers"].index(layer)]
@@ -545,6 +547,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             loss=parameters.component(LOSSES, self.loss),
             negatives=parameters.component(NEGATIVES, self.negatives),
             peer_normalization=self.peer_normalization,
+            negligible=NEGLIGIBLE_SIGNAL,
         )
 
     def _course(self, n_samples, **changes):

@@ -27,12 +27,16 @@ class Rule:
         Components as in the registries of this package.
     peer_normalization : float, default=0.0
         Strength of the pull of each unit's mean positive activity towards its layer's mean.
+    negligible : float, default=0.0
+        Samples whose signal is weaker than this share of the batch's strongest are left out of
+        a layer's update, which late in training spares most of its matrix product.
     """
 
     goodness: Any
     loss: Any
     negatives: Any
     peer_normalization: float = 0.0
+    negligible: float = 0.0
 
 
 def constant(progress):
@@ -134,7 +138,7 @@ class Trainer:
                 peers=self.peers,
             )
             self._update(self.learning_rate * schedule(start / len(order)))
-        self.optimizer.zero_grad()  # the gradients are as large as the weights
+        self._tidy()
         # The only read from the device in the whole epoch.
         return (totals / len(order)).tolist()
 
@@ -155,6 +159,14 @@ class Trainer:
                 if tensor.ndim == 2:
                     tensor.mul_(1 - rate * self.weight_decay)
         self.optimizer.step()
+
+    def _tidy(self):
+        self.optimizer.zero_grad()  # the gradients are as large as the weights
+        # Moments of units that died decay into denormal numbers, where arithmetic is slow.
+        for state in self.optimizer.state.values():
+            for moment in state.values():
+                if isinstance(moment, torch.Tensor) and moment.ndim > 0:
+                    moment.masked_fill_(moment.abs() < 1e-30, 0.0)
 
     def __getstate__(self):
         state = self.__dict__.copy()
@@ -220,14 +232,14 @@ def batch_gradients(network, x, y, weight, rule, layers, generator, *, readout=F
             h = network.activities(layer, inputs)
         if layer not in layers:
             continue
-        dz, loss, wins = layer_signal(h, weight, rule)
+        teaching, dz, loss, wins = layer_signal(h, weight, rule)
         if rule.peer_normalization:
             _add_peer_signal(dz[: len(x)], h[: len(x)], peers[layer], rule)
         totals.append(torch.stack([loss, wins]))
         if layer > 0:
-            _set_gradients(network, layer, dz, inputs)
+            _set_gradients(network, layer, dz, _pairs_of(inputs, teaching))
         else:
-            _set_first_gradients(network, dz, x, labels)
+            _set_first_gradients(network, dz, x[teaching], _pairs_of(labels, teaching))
     if readout:
         totals.append(head_totals)
     return torch.stack(totals, dim=1)
@@ -247,18 +259,42 @@ def layer_signal(h, weight, rule):
 
     Returns
     -------
-    dz : Tensor of shape (2 n, n_units)
-        Gradient of the batch's mean loss with respect to the pre-activations. Where a unit is
-        silent, so is its signal: a goodness is flat at zero activity.
+    teaching : slice or LongTensor of shape (m,)
+        Samples with a signal that is worth an update.
+    dz : Tensor of shape (2 m, n_units)
+        Their gradient of the batch's mean loss with respect to the pre-activations. Where a
+        unit is silent, so is its signal: a goodness is flat at zero activity.
     loss, wins : Tensor of shape ()
-        Summed loss and number of positives above their negatives.
+        Summed loss and number of positives above their negatives, of all n samples.
     """
     g_pos, g_neg = rule.goodness(h).chunk(2)
     losses, dg_pos, dg_neg = loss_gradients(rule.loss, g_pos, g_neg, weight)
-    dz = goodness_gradient(rule.goodness, h, torch.cat([dg_pos, dg_neg]))
+    upstream = torch.cat([dg_pos, dg_neg])
+    teaching = _teaching_samples(upstream, rule)
+    h, upstream = _pairs_of(h, teaching), _pairs_of(upstream, teaching)
+    dz = goodness_gradient(rule.goodness, h, upstream)
     if not hasattr(rule.goodness, "slope"):
         dz *= h > 0  # the rectifier's gate, which a multiple of h has built in
-    return dz, losses.sum(), (g_pos > g_neg).sum()
+    return teaching, dz, losses.sum(), (g_pos > g_neg).sum()
+
+
+def _teaching_samples(upstream, rule):
+    """Leave out samples learnt so well that their signal is a negligible part of the batch's."""
+    everyone = slice(None)
+    # On an accelerator the choice would have to wait for the device; and a peer's pull acts on all.
+    if not rule.negligible or rule.peer_normalization or upstream.device.type != "cpu":
+        return everyone
+    strength = upstream.abs().view(2, -1).amax(0)
+    (teaching,) = torch.where(strength > rule.negligible * strength.max())
+    # Gathering rows costs more than it saves when most of them stay.
+    return teaching if len(teaching) < 0.8 * len(strength) else everyone
+
+
+def _pairs_of(values, samples):
+    """Select the positives and the negatives of some samples from (2 n, ...)."""
+    if isinstance(samples, slice):
+        return values
+    return values.view(2, -1, *values.shape[1:])[:, samples].flatten(0, 1)
 
 
 def _pairs(network, Z, y, rule, generator, log_proba):

@@ -39,6 +39,11 @@ class SymBa:
         """
         return softplus(-self.scale * (g_pos - g_neg)) / self.scale
 
+    def slopes(self, g_pos, g_neg):
+        """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
+        slope = torch.sigmoid(self.scale * (g_neg - g_pos))
+        return -slope, slope
+
 
 @dataclass(frozen=True)
 class Swish:
@@ -67,6 +72,13 @@ class Swish:
         """
         d = g_pos - g_neg
         return -d * torch.sigmoid(-self.scale * d)
+
+    def slopes(self, g_pos, g_neg):
+        """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
+        kd = self.scale * (g_pos - g_neg)
+        s = torch.sigmoid(-kd)
+        slope = s * (1 - kd * (1 - s))
+        return -slope, slope
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,13 @@ class Logistic:
         """
         return (softplus(self.threshold - g_pos) + softplus(g_neg - self.threshold)) / 2
 
+    def slopes(self, g_pos, g_neg):
+        """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
+        return (
+            -torch.sigmoid(self.threshold - g_pos) / 2,
+            torch.sigmoid(g_neg - self.threshold) / 2,
+        )
+
 
 LOSSES = {"symba": SymBa(), "swish": Swish(), "logistic": Logistic()}
 
@@ -113,12 +132,11 @@ LOSSES = {"symba": SymBa(), "swish": Swish(), "logistic": Logistic()}
 def loss_gradients(loss, g_pos, g_neg, weight):
     """Compute each sample's loss and the gradients of their weighted mean.
 
-    Only this elementwise graph on one number per sample is ever differentiated by autograd.
-
     Parameters
     ----------
     loss : callable
-        ``(g_pos, g_neg)`` -> loss per sample.
+        ``(g_pos, g_neg)`` -> loss per sample. With a method `slopes` the derivatives are taken
+        in closed form, otherwise by autograd on this elementwise graph alone.
     g_pos, g_neg : Tensor of shape (n,)
         Goodness of the positive and the negative samples.
     weight : Tensor of shape (n,) or float
@@ -131,9 +149,11 @@ def loss_gradients(loss, g_pos, g_neg, weight):
     dg_pos, dg_neg : Tensor of shape (n,)
         Gradient of ``(weight * losses).sum() / n``.
     """
-    with torch.enable_grad():
-        g_pos, g_neg = g_pos.detach().requires_grad_(), g_neg.detach().requires_grad_()
-        losses = loss(g_pos, g_neg)
-        mean = (weight * losses).sum() / len(losses)
-        dg_pos, dg_neg = torch.autograd.grad(mean, (g_pos, g_neg))
-    return losses.detach(), dg_pos, dg_neg
+    if hasattr(loss, "slopes"):
+        losses, slopes = loss(g_pos, g_neg), loss.slopes(g_pos, g_neg)
+    else:
+        with torch.enable_grad():
+            pair = g_pos.detach().requires_grad_(), g_neg.detach().requires_grad_()
+            losses = loss(*pair)
+            slopes = torch.autograd.grad(losses.sum(), pair)
+    return losses.detach(), *(slope * (weight / len(losses)) for slope in slopes)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)  # on networks this small threads only wait for each other
+
 settings.register_profile("skff", deadline=None, max_examples=50)
 settings.load_profile("skff")
 

@@ -692,7 +692,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return scores * getattr(parameters.component(LOSSES, self.loss), "scale", 1.0)
 
     def __getstate__(self):
-        state = super().__getstate__()
+        state = dict(super().__getstate__())  # not the live one
         if "_network" in state:
             # A ScoringMonitor holds a local socket and its key: neither belongs in a file. On
             # their way to the worker of a search, callbacks sit on an estimator not yet fitted.

@@ -75,7 +75,7 @@ class ImageShift:
     def _shape(self, n_features):
         side = math.isqrt(n_features)
         shape = self.image_shape or (side, side)
-        if math.prod(shape) != n_features:
+        if len(shape) != 2 or math.prod(shape) != n_features:
             raise ValueError(
                 f"Got n_features={n_features} with image_shape={self.image_shape}, but expected "
                 "height * width features (a square image where image_shape is None)."

@@ -1,12 +1,9 @@
 """Drawing of ADS maps; matplotlib is imported when something is drawn."""
 
-from math import ceil
-
 import numpy as np
 
+from skff.saliency._drawing import draw_bars, draw_map, label_outer, make_axes, value_limits
 from skff.saliency._explainer import ADSExplainer
-
-MAX_COLUMNS = 4  # of maps side by side
 
 
 class ADSDisplay:
@@ -17,11 +14,15 @@ class ADSDisplay:
     Parameters
     ----------
     maps : list of ndarray
-        Each of shape (H, W), drawn as an image, or (L,), drawn as bars.
+        Each of shape (H, W), drawn as an image, or (L,), drawn as bars. NaN stays blank.
     names : list of str or None, default=None
         Titles, one per map.
     units : str, default="loss of score"
         What the scale measures.
+    significant : list of (ndarray of bool or None), or None, default=None
+        For each map the pixels to outline, or the bars to mark with a star.
+    labels : sequence of str or None, default=None
+        Names of the bars; None numbers them.
 
     Attributes
     ----------
@@ -43,10 +44,12 @@ class ADSDisplay:
     (-0.1, 0.1)
     """
 
-    def __init__(self, maps, *, names=None, units="loss of score"):
+    def __init__(self, maps, *, names=None, units="loss of score", significant=None, labels=None):
         self.maps = maps
         self.names = names
         self.units = units
+        self.significant = significant
+        self.labels = labels
 
     @classmethod
     def from_explanation(
@@ -54,35 +57,72 @@ class ADSDisplay:
         explanation,
         *,
         names=None,
+        per_class=False,
+        significance=None,
         ax=None,
         image=None,
         cmap="RdBu_r",
         colorbar=True,
         im_kw=None,
     ):
-        """Draw one explanation, or several with one scale.
+        """Draw one explanation, several, or the classes of one, with one scale.
 
         Parameters
         ----------
         explanation : ADSExplanation, list of them, or dict of name to ADSExplanation
         names : list of str or None, default=None
-            Titles; the keys of a dict where None.
+            Titles; the keys of a dict, or the classes, where None.
+        per_class : bool, default=False
+            Draw the map of each class of one explanation.
+        significance : float or None, default=None
+            Level at which significant pixels are outlined; None outlines none.
         ax, image, cmap, colorbar, im_kw
             As in :meth:`plot`.
 
         Returns
         -------
         display : ADSDisplay
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to draw, or maps per class of several explanations or of one that
+            has none, or significance per class is asked for.
         """
         if isinstance(explanation, dict):
             names = list(explanation) if names is None else names
-            explanation = explanation.values()
-        several = explanation if hasattr(explanation, "__iter__") else [explanation]
-        several = list(several)
+            explanation = list(explanation.values())
+        several = list(explanation) if isinstance(explanation, list | tuple) else [explanation]
+        if not several:
+            raise ValueError("Got no explanation, but expected at least one.")
+        make = cls._of_classes if per_class else cls._of_explanations
+        display = make(several, names, significance)
+        return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar, im_kw=im_kw)
+
+    @classmethod
+    def _of_explanations(cls, several, names, significance):
         scores = {one.scoring for one in several}
         units = f"loss of {scores.pop() if len(scores) == 1 else 'score'}"
-        display = cls([one.importances for one in several], names=names, units=units)
-        return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar, im_kw=im_kw)
+        if len(several[0].image_shape) == 1:
+            maps, marks, labels = zip(*[one.bars(significance) for one in several], strict=True)
+            labels = labels[0]
+        else:
+            maps, labels = [one.importances for one in several], None
+            marks = [significance and one.significant(significance) for one in several]
+        return cls(list(maps), names=names, units=units, significant=marks, labels=labels)
+
+    @classmethod
+    def _of_classes(cls, several, names, significance):
+        if len(several) > 1 or several[0].per_class is None or significance is not None:
+            raise ValueError(
+                f"Got per_class=True with {len(several)} explanations and "
+                f"significance={significance}, but expected one explanation that has maps per "
+                "class, and None."
+            )
+        one = several[0]
+        names = [f"class {label}" for label in one.classes] if names is None else names
+        units = "loss of accuracy in the class"
+        return cls(list(one.per_class), names=names, units=units, labels=one.feature_names)
 
     @classmethod
     def from_estimator(
@@ -92,6 +132,7 @@ class ADSDisplay:
         y,
         *,
         sample_weight=None,
+        significance=None,
         ax=None,
         image=None,
         cmap="RdBu_r",
@@ -105,6 +146,8 @@ class ADSDisplay:
         ----------
         estimator, X, y, sample_weight
             As in :class:`ADSExplainer` and its ``explain``.
+        significance : float or None, default=None
+            Level at which significant pixels are outlined; None outlines none.
         ax, image, cmap, colorbar, im_kw
             As in :meth:`plot`.
         **explainer_params
@@ -116,7 +159,13 @@ class ADSDisplay:
         """
         explanation = ADSExplainer(estimator, **explainer_params).explain(X, y, sample_weight)
         return cls.from_explanation(
-            explanation, ax=ax, image=image, cmap=cmap, colorbar=colorbar, im_kw=im_kw
+            explanation,
+            significance=significance,
+            ax=ax,
+            image=image,
+            cmap=cmap,
+            colorbar=colorbar,
+            im_kw=im_kw,
         )
 
     def plot(self, *, ax=None, image=None, cmap="RdBu_r", colorbar=True, im_kw=None):
@@ -143,83 +192,39 @@ class ADSDisplay:
 
         Raises
         ------
+        TypeError
+            If the maps are not a list.
         ValueError
             If there are not as many axes, names or images as maps, or an image does not fit.
         """
+        if not isinstance(self.maps, list | tuple) or not self.maps:
+            raise TypeError(f"Got maps={self.maps!r}, but expected a list of at least one map.")
         maps = [np.asarray(one) for one in self.maps]
-        axes = _make_axes(len(maps), maps[0].ndim) if ax is None else np.ravel(ax)
-        names = self.names or [None] * len(maps)
-        images = image if isinstance(image, list) else [image] * len(maps)
-        for name, items in [("axes", axes), ("names", names), ("images", images)]:
-            if len(items) != len(maps):
-                raise ValueError(f"Got {len(items)} {name}, but expected {len(maps)}: one per map.")
-        style = {"cmap": cmap, "limits": _limits(maps), "units": self.units, "kw": im_kw or {}}
-        drawn = []
-        for one, axis, name, under in zip(maps, axes, names, images, strict=True):
-            drawn.append((_draw_bars if one.ndim == 1 else _draw_map)(axis, one, under, **style))
-            axis.set_title(name or "")
-        figure = axes[0].figure
-        if colorbar and maps[0].ndim == 2:
-            figure.colorbar(drawn[0], ax=list(axes), label=self.units)
-        is_one = len(maps) == 1
-        self.figure_ = figure
-        self.ax_, self.im_ = (axes[0], drawn[0]) if is_one else (list(axes), drawn)
+        n_maps, is_image = len(maps), maps[0].ndim == 2
+        axes = make_axes(n_maps, is_image) if ax is None else np.ravel(ax)
+        images = image if isinstance(image, list) else [image] * n_maps
+        names, masks = self.names or [""] * n_maps, self.significant or [None] * n_maps
+        _check_counts(n_maps, axes=axes, names=names, images=images, masks=masks)
+        style = {"cmap": cmap, "limits": value_limits(maps), "kw": im_kw or {}}
+        self.im_ = []
+        for axis, one, under, mask, name in zip(axes, maps, images, masks, names, strict=True):
+            if is_image:
+                self.im_.append(draw_map(axis, one, under, mask, **style))
+            else:
+                labels = {"labels": self.labels, "units": self.units}
+                self.im_.append(draw_bars(axis, one, under, mask, **labels, **style))
+            axis.set_title(name)
+        if ax is None:
+            label_outer(axes)
+        self.ax_, self.figure_ = list(axes), axes[0].figure
+        if colorbar and is_image:
+            self.figure_.colorbar(self.im_[0], ax=self.ax_, label=self.units)
+        if n_maps == 1:
+            self.ax_, self.im_ = self.ax_[0], self.im_[0]
         return self
 
 
-def _make_axes(n_maps, n_axes):
-    import matplotlib.pyplot as plt
-
-    n_columns = min(n_maps, MAX_COLUMNS)
-    n_rows = ceil(n_maps / n_columns)
-    width, height = (3.0, 2.8) if n_axes == 2 else (4.5, 3.0)
-    size = (width * n_columns + 0.9, height * n_rows)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=size, layout="constrained", squeeze=False
-    )
-    for unused in axes.flat[n_maps:]:
-        figure.delaxes(unused)
-    return axes.ravel()[:n_maps]
-
-
-def _limits(maps):
-    """Return the lowest and highest value, 0 included, over all maps, so that they compare."""
-    values = np.concatenate([one[np.isfinite(one)] for one in maps])
-    return float(values.min(initial=0)), float(values.max(initial=0))
-
-
-def _draw_map(axis, importances, image, *, cmap, limits, units, kw):
-    alpha, limit = None, max(map(abs, limits)) or 1.0
-    if image is not None:
-        image = _fit_image(image, importances.shape)
-        # Twice the range turns black into a grey that leaves the colours on top readable.
-        axis.imshow(
-            image, cmap="Greys", vmin=np.min(image), vmax=np.min(image) + (2 * np.ptp(image) or 1.0)
-        )
-        alpha = 0.9 * np.sqrt(np.abs(np.nan_to_num(importances)) / limit)
-    style = {"cmap": cmap, "vmin": -limit, "vmax": limit, "alpha": alpha} | kw
-    drawn = axis.imshow(importances, **style)
-    axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
-    return drawn
-
-
-def _fit_image(image, shape):
-    image = np.asarray(image)
-    image = image.reshape(shape) if image.shape == (np.prod(shape),) else image
-    if image.shape[:2] != shape or image.ndim > 3:
-        raise ValueError(f"Got image of shape {image.shape}, but expected {shape}, as the map.")
-    return image
-
-
-def _draw_bars(axis, importances, image, *, cmap, limits, units, kw):
-    if image is not None:
-        raise ValueError("Got an image for a sequence, but expected None: bars have no background.")
-    import matplotlib
-
-    colors = matplotlib.colormaps.get_cmap(cmap)(np.where(importances > 0, 0.85, 0.15))
-    drawn = axis.bar(np.arange(len(importances)), importances, **({"color": colors} | kw))
-    axis.axhline(0, color="0.3", linewidth=0.8)
-    margin = 0.05 * (limits[1] - limits[0]) or 1.0
-    axis.set(xlabel="position (features)", ylabel=units)
-    axis.set_ylim(limits[0] - margin, limits[1] + margin)
-    return drawn
+def _check_counts(n_maps, **items):
+    for name, values in items.items():
+        if len(values) != n_maps:
+            raise ValueError(f"Got {len(values)} {name}, but expected {n_maps}: one per map.")

@@ -32,6 +32,10 @@ class Task:
         Flat indices of the features each window hides.
     score : Score
         Used by the score engine unless the score is accuracy.
+    accuracy : bool
+        Whether the score is the share of correct predictions.
+    row_by_row : bool
+        Whether predictions do not depend on the batch.
     batch_size : int or None
         Rows per call of ``predict``; None bounds them by memory.
     n_jobs : int or None
@@ -44,6 +48,8 @@ class Task:
     truth: Truth
     windows: list
     score: Score
+    accuracy: bool
+    row_by_row: bool
     batch_size: int | None = None
     n_jobs: int | None = None
     verbose: int = 0
@@ -69,15 +75,26 @@ def score(task):
     """Score the whole data once per window, with any scorer.
 
     Accuracy is scored through ``predict``, so that it comes with a standard error and per class.
+    With other scores, a classifier's losses within classes are still those of accuracy; ``predict``
+    gets the changed rows for them.
     """
-    blocks = _window_blocks(task)
-    if task.truth.classes is not None:
-        correct = task.is_correct(task.samples.values.copy(), slice(None))
-        return _sum_blocks(task, _tally_whole, blocks, correct).summarize(task.truth)
+    everything = np.arange(len(task.samples))
+    if task.accuracy:
+        correct = task.is_correct(task.samples.values.copy(), everything)
+        return _tally_blocks(task, _tally_whole, correct).summarize(task.truth)
     flat = task.samples.restore(task.samples.values.copy())
     baseline_score = task.score(flat, task.truth.y, task.truth.weight)
-    scores = list(_run(task, _score_block, blocks, "window"))
-    return WindowScores(baseline_score, np.concatenate(scores))
+    correct = None
+    if task.truth.classes is not None:
+        correct = task.is_correct(task.samples.values.copy(), everything)
+    parts = list(_run(task, _score_block, _window_blocks(task), "window", correct))
+    window_scores = np.concatenate([scores for scores, _ in parts])
+    if correct is None:
+        return WindowScores(baseline_score, window_scores)
+    class_losses = np.concatenate(
+        [tally.summarize(task.truth).class_losses for _, tally in parts], 1
+    )
+    return WindowScores(baseline_score, window_scores, class_losses=class_losses)
 
 
 def predict(task):
@@ -88,9 +105,7 @@ def predict(task):
     rows = np.arange(len(task.samples))
     batches = np.split(rows, range(task.batch_rows, len(rows), task.batch_rows))
     correct = [task.is_correct(task.samples.values[batch], batch) for batch in batches]
-    blocks = _window_blocks(task)
-    tally = _sum_blocks(task, _tally_changed, blocks, np.concatenate(correct))
-    return tally.summarize(task.truth)
+    return _tally_blocks(task, _tally_changed, np.concatenate(correct)).summarize(task.truth)
 
 
 def incremental(task):
@@ -141,8 +156,8 @@ def _run(task, work, blocks, unit, *args):
             yield result
 
 
-def _sum_blocks(task, work, blocks, correct):
-    tally = Tally(task.truth, len(task.windows))
+def _tally_blocks(task, work, correct):
+    tally, blocks = Tally(task.truth, len(task.windows)), _window_blocks(task)
     tally.add_baseline(task.truth, np.arange(len(correct)), correct)
     for block, part in zip(blocks, _run(task, work, blocks, "window", correct), strict=True):
         tally.add(part, block)
@@ -158,17 +173,29 @@ def _whole_samples_hidden(task, block):
         yield flat
 
 
-def _score_block(task, block):
-    hidden = map(task.samples.restore, _whole_samples_hidden(task, block))
-    return [task.score(X, task.truth.y, task.truth.weight) for X in hidden]
+def _score_block(task, block, correct):
+    scores, tally = [], None if correct is None else Tally(task.truth, len(block))
+    for window, flat in enumerate(_whole_samples_hidden(task, block)):
+        if tally is not None:
+            rows = np.arange(len(flat))
+            if task.row_by_row:
+                rows = task.samples.rows_changed_by(task.windows[block[window]])
+            _tally_window(task, tally, window, flat[rows], rows, correct)
+        scores.append(task.score(task.samples.restore(flat), task.truth.y, task.truth.weight))
+    return scores, tally
 
 
 def _tally_whole(task, block, correct):
-    tally = Tally(task.truth, len(block))
+    tally, rows = Tally(task.truth, len(block)), np.arange(len(correct))
     for window, flat in enumerate(_whole_samples_hidden(task, block)):
-        rows = np.flatnonzero(correct != task.is_correct(flat, slice(None)))
-        tally.add_flips(task.truth, np.full(len(rows), window), rows, correct[rows])
+        _tally_window(task, tally, window, flat, rows, correct)
     return tally
+
+
+def _tally_window(task, tally, window, flat, rows, correct):
+    if len(rows):
+        flipped = rows[correct[rows] != task.is_correct(flat, rows)]
+        tally.add_flips(task.truth, np.full(len(flipped), window), flipped, correct[flipped])
 
 
 def _tally_changed(task, block, correct):

@@ -1,29 +1,24 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
-import warnings
-
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier
-from sklearn.utils import check_random_state, get_tags, resample
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 from skff.saliency._checks import (
     check_choice,
     check_count,
     check_lengths,
-    check_max_samples,
     check_n_jobs,
-    check_target,
     check_verbose,
-    check_weight,
 )
+from skff.saliency._choice import choose_engine
 from skff.saliency._engines import ENGINES, Task
 from skff.saliency._explanation import ADSExplanation
-from skff.saliency._fills import resolve_fill
-from skff.saliency._samples import Samples, check_finite, make_restore, read_array
-from skff.saliency._scoring import is_accuracy, make_score, predicts_row_by_row
-from skff.saliency._tally import Truth
-from skff.saliency._windows import AGGREGATES, sliding_windows
+from skff.saliency._groups import group_windows
+from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
+from skff.saliency._scoring import is_accuracy, make_score, predicts_labels, predicts_row_by_row
+from skff.saliency._tally import make_truth
+from skff.saliency._windows import AGGREGATES, lay_out_pixels, sliding_windows
 
 
 class ADSExplainer(BaseEstimator):
@@ -52,12 +47,24 @@ class ADSExplainer(BaseEstimator):
         of a sample's shape, or a callable that gets X and returns an array that broadcasts to it,
         a blurred X for example.
     aggregate : {"center", "coverage"}, default="center"
-        "center": windows are centred on every `stride`-th pixel and clipped at the border, and
-        each pixel takes the difference of the window with the nearest centre. "coverage":
-        windows lie inside the image, from the first pixel on, and each pixel takes the mean
+        "center": windows are centred on every `stride`-th pixel, from the first on (and on the
+        last, where it would stay uncovered), and clipped at the border; each pixel takes the
+        difference of the window with the nearest centre. "coverage": windows lie inside the
+        image, from the first pixel on, the last cut at the border, and each pixel takes the mean
         difference of the windows that cover it.
+    mask : ndarray of bool of the shape of the map, or None, default=None
+        Pixels to explain; the others become NaN. Windows still hide pixels outside the mask, so
+        that values inside are those of the whole map. None explains all.
+    groups : ndarray, dict, list or None, default=None
+        Groups of pixels hidden together in place of windows, which makes `window_shape`, `stride`
+        and `aggregate` irrelevant. An array of the shape of the map labels every pixel with its
+        group (superpixels). A dict of name to members, or a list of members, gives each group as
+        flat indices of pixels, DataFrame columns, or a boolean array of the shape of the map.
+        Each pixel takes the mean over its groups, NaN outside all of them.
     scoring : None, str or callable, default=None
         None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``.
+        Besides scikit-learn's names, "margin" is the mean margin of the true class; it and
+        "neg_log_loss" suit a handful of samples or one.
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
         How the occluded data is scored; all engines agree. "score": any score, the whole data once
         per window. "predict": accuracy only, re-predicts only the rows that a window changes.
@@ -104,6 +111,8 @@ class ADSExplainer(BaseEstimator):
         image_shape=None,
         fill=0.0,
         aggregate="center",
+        mask=None,
+        groups=None,
         scoring=None,
         engine="auto",
         n_jobs=None,
@@ -118,6 +127,8 @@ class ADSExplainer(BaseEstimator):
         self.image_shape = image_shape
         self.fill = fill
         self.aggregate = aggregate
+        self.mask = mask
+        self.groups = groups
         self.scoring = scoring
         self.engine = engine
         self.n_jobs = n_jobs
@@ -155,21 +166,35 @@ class ADSExplainer(BaseEstimator):
             If the estimator is not fitted.
         """
         self._check_parameters()
-        values, sample_shape = read_array(X)
-        _check_features(self.estimator, sample_shape)
-        y, weight = check_target(y, len(values)), check_weight(sample_weight, len(values))
-        windows = sliding_windows(
-            sample_shape,
-            image_shape=self.image_shape,
-            window_shape=self.window_shape,
-            stride=self.stride,
-            aggregate=self.aggregate,
+        sample_shape, y, weight = check_data(self.estimator, X, y, sample_weight)
+        pixel_features = lay_out_pixels(sample_shape, self.image_shape)
+        windows, group_names = self._make_windows(pixel_features, _column_names(X))
+        X, y, weight = draw_samples(
+            self.estimator,
+            X,
+            y,
+            weight,
+            max_samples=self.max_samples,
+            random_state=self.random_state,
         )
-        check_finite("X", values, allow_nan=_allows_nan(self.estimator))
-        X, y, weight = self._draw_samples(X, y, weight)
-        task = self._make_task(self._make_samples(X, windows), y, weight, windows)
-        engine = self._choose_engine(task)
-        return self._assemble(ENGINES[engine](task), task, engine, windows)
+        samples = make_samples(self.estimator, X, fill=self.fill, pixel_features=pixel_features)
+        task = self._make_task(samples, y, weight, windows)
+        engine = choose_engine(self.engine, task)
+        scores = ENGINES[engine](task)
+        return ADSExplanation(
+            **_maps(scores, windows),
+            classes=task.truth.classes,
+            fold_weights=scores.fold_weights,
+            window_centers=windows.centers,
+            group_names=group_names,
+            feature_names=_feature_names(X, windows),
+            image_shape=windows.image_shape,
+            **self._window_settings(len(windows.image_shape)),
+            scoring=task.score.name,
+            n_samples=len(samples),
+            engine=engine,
+            engine_stats=scores.stats,
+        )
 
     def _check_parameters(self):
         check_choice("aggregate", self.aggregate, AGGREGATES)
@@ -179,130 +204,86 @@ class ADSExplainer(BaseEstimator):
         check_verbose(self.verbose)
         check_random_state(self.random_state)
         make_score(self.estimator, self.scoring)
-        if isinstance(self.estimator, BaseEstimator) and hasattr(self.estimator, "fit"):
-            check_is_fitted(self.estimator)
+        check_fitted(self.estimator)
 
-    def _draw_samples(self, X, y, weight):
-        rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
-        n_drawn = check_max_samples(self.max_samples, len(rows))
-        if n_drawn < len(rows):
-            by_class = y[rows] if _is_classifier(self.estimator) and y.ndim == 1 else None
-            rows = np.sort(
-                resample(
-                    rows,
-                    replace=False,
-                    n_samples=n_drawn,
-                    stratify=by_class,
-                    random_state=self.random_state,
-                )
-            )
-        if len(rows) == len(y):
-            return X, y, weight
-        X = X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
-        return X, y[rows], None if weight is None else weight[rows]
+    def _make_windows(self, pixel_features, columns):
+        """Return the windows, or groups in their place, and the groups' names."""
+        names = None
+        if self.groups is None:
+            settings = self._window_settings(pixel_features.ndim - 1)
+            windows = sliding_windows(pixel_features, **settings)
+        else:
+            windows, names = group_windows(self.groups, pixel_features, columns)
+        if self.mask is None:
+            return windows, names
+        kept = windows.read_within(_check_mask(self.mask, windows.image_shape))
+        return windows.restrict(self.mask, kept), names if names is None else names[kept]
 
-    def _make_samples(self, X, windows):
-        values, sample_shape = read_array(X)
-        n_channels = windows.pixel_features.shape[1]
-        pixel_shape = (*windows.image_shape, n_channels)
-        fill, values = resolve_fill(self.fill, X, values, sample_shape, pixel_shape)
-        check_finite("fill", fill, allow_nan=_allows_nan(self.estimator))
-        return Samples(values, fill, make_restore(X, sample_shape, fill))
+    def _window_settings(self, n_axes):
+        if self.groups is not None:
+            return {"window_shape": None, "stride": None, "aggregate": "groups"}
+        return {
+            "window_shape": check_lengths("window_shape", self.window_shape, n_axes),
+            "stride": check_lengths("stride", self.stride, n_axes),
+            "aggregate": self.aggregate,
+        }
 
     def _make_task(self, samples, y, weight, windows):
-        truth = Truth(y, weight)
-        if is_accuracy(self.estimator, self.scoring) and y.ndim == 1:
-            classes, codes = np.unique(y, return_inverse=True)
-            truth = Truth(y, weight, classes, codes)
+        accuracy = is_accuracy(self.estimator, self.scoring) and y.ndim == 1
+        is_labels = accuracy or predicts_labels(self.estimator, samples, y)
+        needs_probe = is_labels and not (accuracy and self.engine in ("score", "incremental"))
         return Task(
             estimator=self.estimator,
             samples=samples,
-            truth=truth,
+            truth=make_truth(y, weight, is_labels=is_labels),
             windows=windows.features(),
             score=make_score(self.estimator, self.scoring),
+            accuracy=accuracy,
+            row_by_row=needs_probe and predicts_row_by_row(self.estimator, samples, y),
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
 
-    def _choose_engine(self, task):
-        """Return the name of the engine to use, after checking that it is valid."""
-        accuracy = task.truth.classes is not None
-        has_door = hasattr(self.estimator, "occlusion_predictor") and task.samples.is_table
-        if self.engine == "score" or (self.engine == "auto" and not accuracy):
-            return "score"
-        if not accuracy:
-            raise ValueError(
-                f"Got engine={self.engine!r} with scoring={self.scoring!r} and "
-                f"{type(self.estimator).__name__}, but expected the score to be accuracy and y to "
-                "have one axis: this engine counts correct predictions. Use engine='score'."
-            )
-        if self.engine == "incremental" and not has_door:
-            raise ValueError(
-                f"Got engine='incremental' with {type(self.estimator).__name__} and samples of "
-                f"shape {task.samples.restore(task.samples.values[:1]).shape[1:]}, but expected "
-                "an estimator that has `occlusion_predictor` and X with 2 axes."
-            )
-        if self.engine == "incremental" or (self.engine == "auto" and has_door):
-            return "incremental"
-        return self._check_rows_alone(task)
 
-    def _check_rows_alone(self, task):
-        if predicts_row_by_row(self.estimator, task.samples, task.truth.y):
-            return "predict"
-        reason = (
-            f"Got different predictions from {type(self.estimator).__name__} for the same rows "
-            "in another batch, but expected none to depend on the batch"
-        )
-        if self.engine == "predict":
-            raise ValueError(f"{reason}: use engine='score'.")
-        warnings.warn(f"{reason}: used engine='score', set it to silence this.", stacklevel=4)
-        return "score"
-
-    def _assemble(self, scores, task, engine, windows):
-        def to_map(values):
-            return None if values is None else windows.to_map(values)
-
-        n_axes = len(windows.image_shape)
-        return ADSExplanation(
-            importances=to_map(scores.baseline_score - scores.window_scores),
-            baseline_score=scores.baseline_score,
-            window_scores=scores.window_scores,
-            # For "coverage" the mean of standard errors, never below the error of the mean.
-            standard_error=to_map(scores.standard_error),
-            per_class=to_map(scores.class_losses),
-            classes=_plain_labels(task.truth.classes),
-            image_shape=windows.image_shape,
-            window_shape=check_lengths("window_shape", self.window_shape, n_axes),
-            stride=check_lengths("stride", self.stride, n_axes),
-            window_centers=windows.centers,
-            aggregate=self.aggregate,
-            scoring=task.score.name,
-            n_samples=len(task.samples),
-            engine=engine,
-            engine_stats=scores.stats,
-        )
+def _check_mask(mask, image_shape):
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+        raise TypeError(f"Got mask={mask!r}, but expected a boolean array or None.")
+    if mask.shape != image_shape:
+        raise ValueError(f"Got mask of shape {mask.shape}, but expected {image_shape}, as the map.")
+    if not mask.any():
+        raise ValueError("Got mask without a pixel, but expected at least one to explain.")
+    return mask
 
 
-def _check_features(estimator, sample_shape):
-    expected = getattr(estimator, "n_features_in_", None)
-    if len(sample_shape) == 1 and expected is not None and sample_shape[0] != expected:
-        raise ValueError(
-            f"Got X with {sample_shape[0]} features, but expected {expected}: "
-            f"{type(estimator).__name__} was fitted with {expected} features."
-        )
+def _maps(scores, windows):
+    """Turn what was measured per window into maps."""
+    losses = scores.baseline_score - scores.window_scores
+    maps = {
+        "importances": losses,
+        # A pixel of several windows gets the mean of their standard errors, never below the error
+        # of their mean, and twice the mean of their p-values, a p-value whatever their dependence.
+        "standard_error": scores.standard_error,
+        "p_values": scores.p_values,
+        "per_class": scores.class_losses,
+        "fold_importances": scores.fold_losses,
+    }
+    maps = {k: v if v is None else windows.to_map(v) for k, v in maps.items()}
+    if maps["p_values"] is not None:
+        maps["p_values"] = np.minimum(1, maps["p_values"] * np.where(windows.n_read > 1, 2, 1))
+    return maps | {
+        "baseline_score": scores.baseline_score,
+        "window_scores": scores.window_scores,
+        "window_standard_error": scores.standard_error,
+        "window_p_values": scores.p_values,
+    }
 
 
-def _is_classifier(estimator):
-    return hasattr(estimator, "__sklearn_tags__") and is_classifier(estimator)
+def _column_names(X):
+    return [str(name) for name in X.columns] if hasattr(X, "iloc") else None
 
 
-def _allows_nan(estimator):
-    return hasattr(estimator, "__sklearn_tags__") and get_tags(estimator).input_tags.allow_nan
-
-
-def _plain_labels(classes):
-    """Turn an object array of strings into one that can be saved without pickle."""
-    if classes is not None and all(isinstance(label, str) for label in classes):
-        return classes.astype(str)
-    return classes
+def _feature_names(X, windows):
+    """Return the columns of a DataFrame that are the pixels of a map with one axis, or None."""
+    names = _column_names(X)
+    return None if names is None or len(windows.image_shape) > 1 else np.array(names)

@@ -1,11 +1,12 @@
 """What an ADS run found: maps, their uncertainty, and export."""
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
-FORMAT = 1  # of the files; raised when fields change meaning
+from skff.saliency._checks import check_choice
+from skff.saliency._npz import read_fields, write_fields
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -16,7 +17,7 @@ class ADSExplanation:
     ----------
     importances : ndarray of shape (H, W) or (L,)
         `baseline_score` minus the score with the region hidden, in units of the score: positive
-        where hiding hurts.
+        where hiding hurts. NaN outside a mask or all groups.
     baseline_score : float
         Score with nothing hidden.
     window_scores : ndarray of shape (n_windows,)
@@ -25,18 +26,35 @@ class ADSExplanation:
         Row and column (or position) of each window's centre, in pixels.
     standard_error : ndarray of the shape of `importances` or None
         Standard error of the importances, paired: from each sample's correctness without and with
-        the window. With ``aggregate="coverage"`` the mean over the covering windows, which is an
-        upper bound. None where the score is not accuracy, or of a single sample.
+        the window. A pixel that reads several windows has the mean of theirs, an upper bound.
+        None where the score is not accuracy, or of a single sample.
+    p_values : ndarray of the shape of `importances` or None
+        Of the hypothesis that hiding does not change the expected accuracy: McNemar's exact test,
+        two-sided (with sample weights a normal test). A pixel that reads several windows has
+        twice the mean of theirs. None where `standard_error` is.
+    window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
+        The same for each window.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None
-        Loss of accuracy within each class; None where the score is not accuracy.
+        Loss of accuracy within each class, whatever the score; None where the estimator is no
+        classifier.
     classes : ndarray of shape (n_classes,) or None
         Labels the maps of `per_class` belong to: those among the samples used.
+    fold_importances : ndarray of shape (n_folds, *image_shape) or None
+        Importances on each of up to 50 random parts of the samples, from which intervals are
+        bootstrapped; None where the score is not accuracy.
+    fold_weights : ndarray of shape (n_folds,) or None
+        Number of samples in each part, or sum of their weights. The mean of `fold_importances`
+        with these weights is `importances`.
+    group_names : ndarray of str of shape (n_windows,) or None
+        Names of the groups; None where there are windows.
+    feature_names : ndarray of str of shape (L,) or None
+        Columns of the DataFrame that was explained.
     image_shape : tuple of int
         Shape of `importances`.
-    window_shape, stride : tuple of int
-        In pixels, one per axis of the map.
+    window_shape, stride : tuple of int or None
+        In pixels, one per axis of the map; None for groups.
     aggregate : str
-        Rule that gave pixels their value.
+        Rule that gave pixels their value: "center", "coverage" or "groups".
     scoring : str
         Name of the score.
     n_samples : int
@@ -56,11 +74,18 @@ class ADSExplanation:
     window_scores: np.ndarray
     window_centers: np.ndarray
     standard_error: np.ndarray | None = None
+    p_values: np.ndarray | None = None
+    window_standard_error: np.ndarray | None = None
+    window_p_values: np.ndarray | None = None
     per_class: np.ndarray | None = None
     classes: np.ndarray | None = None
+    fold_importances: np.ndarray | None = None
+    fold_weights: np.ndarray | None = None
+    group_names: np.ndarray | None = None
+    feature_names: np.ndarray | None = None
     image_shape: tuple
-    window_shape: tuple
-    stride: tuple
+    window_shape: tuple | None = None
+    stride: tuple | None = None
     aggregate: str
     scoring: str
     n_samples: int
@@ -74,13 +99,90 @@ class ADSExplanation:
             f"on {self.n_samples} samples>"
         )
 
-    def plot(self, image=None, *, ax=None, cmap="RdBu_r", colorbar=True, im_kw=None):
+    @property
+    def window_importances(self):
+        """Loss of score of each window or group, of shape (n_windows,)."""
+        return self.baseline_score - self.window_scores
+
+    def significant(self, alpha=0.05, *, method="bh"):
+        """Mark the pixels whose hiding changes the expected accuracy, up or down.
+
+        Parameters
+        ----------
+        alpha : float, default=0.05
+            Bound on the expected share of false marks among all marks, in (0, 1).
+        method : {"bh", "by"}, default="bh"
+            Correction for testing many pixels. "bh", of Benjamini and Hochberg, holds for tests
+            that are independent or positively dependent, as those of overlapping windows mostly
+            are; "by", of Benjamini and Yekutieli, for any dependence.
+
+        Returns
+        -------
+        mask : ndarray of bool of the shape of `importances`
+            False where a pixel was not explained.
+
+        Raises
+        ------
+        ValueError
+            If there are no p-values, `alpha` is out of range or `method` is unknown.
+
+        References
+        ----------
+        .. [1] Q. McNemar, "Note on the sampling error of the difference between correlated
+           proportions or percentages", Psychometrika 12, 1947.
+        .. [2] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of
+           the Royal Statistical Society B 57, 1995.
+        """
+        return self._find_significant(self.p_values, alpha, method)
+
+    def _find_significant(self, p_values, alpha, method="bh"):
+        check_choice("method", method, ["bh", "by"])
+        if not 0 < alpha < 1:
+            raise ValueError(f"Got alpha={alpha}, but expected a number in (0, 1).")
+        if p_values is None:
+            raise ValueError(
+                f"Got an explanation of {self.scoring!r} on {self.n_samples} samples, but expected "
+                "one of accuracy on at least 2: p-values stem from each sample's correctness."
+            )
+        is_tested = np.isfinite(p_values)
+        mask = np.zeros(p_values.shape, dtype=bool)
+        mask[is_tested] = false_discovery_control(p_values[is_tested], method=method) <= alpha
+        return mask
+
+    def bars(self, significance=None):
+        """Return what bars show of a map with one axis: groups where there are any, or positions.
+
+        Parameters
+        ----------
+        significance : float or None, default=None
+            Level at which bars are marked.
+
+        Returns
+        -------
+        heights : ndarray of shape (n_bars,)
+        marks : ndarray of bool of shape (n_bars,) or None
+            Which bars are significant.
+        labels : ndarray of str of shape (n_bars,) or None
+        """
+        if self.group_names is None:
+            heights, p_values, labels = self.importances, self.p_values, self.feature_names
+        else:
+            heights, p_values = self.window_importances, self.window_p_values
+            labels = self.group_names
+        marks = None if significance is None else self._find_significant(p_values, significance)
+        return heights, marks, labels
+
+    def plot(
+        self, image=None, *, significance=None, ax=None, cmap="RdBu_r", colorbar=True, im_kw=None
+    ):
         """Draw the map.
 
         Parameters
         ----------
         image : array-like of shape (H, W) or (H, W, 3), or None, default=None
             Drawn in grey or colour under the map.
+        significance : float or None, default=None
+            Level at which significant pixels are outlined (bars marked); None marks none.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
         cmap : str or Colormap, default="RdBu_r"
@@ -97,17 +199,24 @@ class ADSExplanation:
         from skff.saliency._display import ADSDisplay
 
         return ADSDisplay.from_explanation(
-            self, image=image, ax=ax, cmap=cmap, colorbar=colorbar, im_kw=im_kw
+            self,
+            significance=significance,
+            image=image,
+            ax=ax,
+            cmap=cmap,
+            colorbar=colorbar,
+            im_kw=im_kw,
         )
 
     def to_frame(self):
-        """Return one row per pixel as a DataFrame.
+        """Return one row per pixel, or per group, as a DataFrame.
 
         Returns
         -------
         frame : pandas.DataFrame
-            Columns ``row`` and ``column`` (``position`` for sequences), ``importance``, then
-            ``standard_error`` and ``class_<label>`` where there are any.
+            Columns ``row`` and ``column`` (``position`` and ``feature`` for sequences, ``group``
+            for groups), ``importance``, then ``standard_error``, ``p_value`` and, for pixels,
+            ``class_<label>`` where there are any.
 
         Raises
         ------
@@ -120,15 +229,31 @@ class ADSExplanation:
             raise ImportError(
                 "to_frame needs pandas: install it with pip install pandas."
             ) from error
+        columns = self._pixel_columns() if self.group_names is None else self._group_columns()
+        columns = {name: values for name, values in columns.items() if values is not None}
+        return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()})
+
+    def _group_columns(self):
+        return {
+            "group": self.group_names,
+            "importance": self.window_importances,
+            "standard_error": self.window_standard_error,
+            "p_value": self.window_p_values,
+        }
+
+    def _pixel_columns(self):
         names = ["row", "column"] if len(self.image_shape) == 2 else ["position"]
         columns = dict(zip(names, np.indices(self.image_shape), strict=True))
-        columns["importance"] = self.importances
-        if self.standard_error is not None:
-            columns["standard_error"] = self.standard_error
+        columns |= {
+            "feature": self.feature_names,
+            "importance": self.importances,
+            "standard_error": self.standard_error,
+            "p_value": self.p_values,
+        }
         if self.per_class is not None:
             labels = (f"class_{label}" for label in self.classes)
             columns |= dict(zip(labels, self.per_class, strict=True))
-        return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+        return columns
 
     def save(self, path):
         """Write the explanation as an .npz file without pickle.
@@ -143,20 +268,7 @@ class ADSExplanation:
         TypeError
             If the class labels are objects that such a file cannot hold.
         """
-        if self.classes is not None and self.classes.dtype == object:
-            raise TypeError(
-                f"Got classes {self.classes!r} of type object, but expected strings or numbers: "
-                "other objects cannot be saved without pickle."
-            )
-        arrays = {"format": np.asarray(FORMAT)}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, dict):
-                value = json.dumps(value, default=_to_number)
-            if value is not None:
-                arrays[field.name] = np.asarray(value)
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        write_fields(path, vars(self))
 
     @classmethod
     def load(cls, path):
@@ -176,29 +288,6 @@ class ADSExplanation:
         ValueError
             If the file is not one of an explanation.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (ValueError, EOFError, TypeError) as error:
-            raise ValueError(f"Got {path}, but expected an .npz file of arrays: {error}") from error
-        version = int(arrays.pop("format", -1))
         known = {field.name for field in fields(cls)}
-        if version != FORMAT or not arrays.keys() <= known:
-            raise ValueError(
-                f"Got {path} with fields {sorted(arrays)}, but expected an explanation saved in "
-                f"format {FORMAT}."
-            )
-        return cls(**{name: _from_array(name, value) for name, value in arrays.items()})
-
-
-def _to_number(value):
-    """Let JSON take NumPy numbers."""
-    return value.item()
-
-
-def _from_array(name, value):
-    if name == "engine_stats":
-        return json.loads(str(value))
-    if name in ("image_shape", "window_shape", "stride"):
-        return tuple(value.tolist())
-    return value if value.ndim else value.item()
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        return cls(**read_fields(path, required=required, known=known))

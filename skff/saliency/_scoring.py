@@ -6,10 +6,22 @@ from math import isfinite
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, get_scorer, get_scorer_names
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from skff.saliency._inputs import is_known_classifier
+from skff.saliency.scorers import SCORERS
+
+# The last three have a method of their own only to allow X=None.
+ACCURACY_OWNERS = (
+    ClassifierMixin,
+    DummyClassifier,
+    KNeighborsClassifier,
+    RadiusNeighborsClassifier,
+)
 N_PROBES = 128  # rows predicted in different company to see whether it matters
 N_ALONE = 8  # of them, also predicted alone
 
@@ -82,8 +94,11 @@ def make_score(estimator, scoring):
         raise TypeError(
             f"Got scoring={scoring!r}, but expected None, a scorer's name or a callable."
         )
-    if scoring not in get_scorer_names():
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {get_scorer_names()}.")
+    if scoring in SCORERS:
+        return Score(estimator, SCORERS[scoring], scoring)
+    names = sorted({*get_scorer_names(), *SCORERS})
+    if scoring not in names:
+        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
     return Score(estimator, get_scorer(scoring), scoring)
 
 
@@ -102,11 +117,11 @@ def is_accuracy(estimator, scoring):
         return isinstance(scoring, str) and scoring == "accuracy"
     if "score" in getattr(estimator, "__dict__", {}):
         return False
-    if _has_score_of(estimator, ClassifierMixin):
+    if any(_has_score_of(estimator, owner) for owner in ACCURACY_OWNERS):
         return True
     if _has_score_of(estimator, Pipeline):
         return is_accuracy(estimator[-1], None)
-    if _has_score_of(estimator, GridSearchCV) or _has_score_of(estimator, RandomizedSearchCV):
+    if any(_has_score_of(estimator, owner) for owner in (GridSearchCV, RandomizedSearchCV)):
         return is_accuracy(getattr(estimator, "best_estimator_", None), estimator.scoring)
     return False
 
@@ -114,6 +129,18 @@ def is_accuracy(estimator, scoring):
 def _has_score_of(estimator, owner):
     method = getattr_static(type(estimator), "score", None)
     return method is not None and method is getattr_static(owner, "score")
+
+
+def predicts_labels(estimator, samples, y):
+    """Say whether a classifier's predictions for some rows are labels of the same kind as `y`."""
+    if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
+        return False
+    rows = _some_rows(samples)
+    try:
+        accuracy_score(y[rows], samples.predict(estimator, rows))
+    except ValueError:
+        return False
+    return True
 
 
 def predicts_row_by_row(estimator, samples, y):
@@ -127,7 +154,7 @@ def predicts_row_by_row(estimator, samples, y):
     ValueError
         If the predictions are not labels of the same kind as `y`.
     """
-    rows = np.unique(np.linspace(0, len(samples) - 1, N_PROBES).astype(int))
+    rows = _some_rows(samples)
     together = samples.predict(estimator, rows)
     accuracy_score(y[rows], together)  # raises where labels are of different kinds
     half = np.arange(0, len(rows), 2)[::-1]
@@ -135,3 +162,7 @@ def predicts_row_by_row(estimator, samples, y):
     return all(
         np.array_equal(together[some], samples.predict(estimator, rows[some])) for some in companies
     )
+
+
+def _some_rows(samples):
+    return np.unique(np.linspace(0, len(samples) - 1, N_PROBES).astype(int))

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom, norm
+
+MAX_FOLDS = 50  # of samples; a bootstrap over fewer has too few ways to draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +22,29 @@ class Truth:
         Class labels in `y`; None where the score is not accuracy.
     codes : ndarray of shape (n_samples,) or None
         Index of each sample's label in `classes`.
+    folds : ndarray of shape (n_samples,) or None
+        Part of the data, 0 to at most 49, each sample is dealt to.
     """
 
     y: np.ndarray
     weight: np.ndarray | None = None
     classes: np.ndarray | None = None
     codes: np.ndarray | None = None
+    folds: np.ndarray | None = None
+
+
+def make_truth(y, weight, *, is_labels):
+    """Return what is known about the samples, with classes if `y` holds labels.
+
+    The folds depend on the number of samples alone, so that runs on the same samples share them.
+    """
+    if not is_labels:
+        return Truth(y, weight)
+    classes, codes = np.unique(y, return_inverse=True)
+    if all(isinstance(label, str) for label in classes):
+        classes = classes.astype(str)  # an object array could not be saved without pickle
+    folds = np.random.default_rng(len(y)).permutation(len(y)) % MAX_FOLDS
+    return Truth(y, weight, classes, codes, folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +57,14 @@ class WindowScores:
     window_scores : ndarray of shape (n_windows,)
     standard_error : ndarray of shape (n_windows,) or None
         Of the baseline score minus the window's, paired by sample.
+    p_values : ndarray of shape (n_windows,) or None
+        Of the hypothesis that hiding the window leaves the expected score as it is.
     class_losses : ndarray of shape (n_classes, n_windows) or None
         Loss of accuracy within each class.
+    fold_losses : ndarray of shape (n_folds, n_windows) or None
+        Loss of accuracy within each fold of samples.
+    fold_weights : ndarray of shape (n_folds,) or None
+        Number of samples in each fold, or sum of their weights.
     stats : dict or None
         What the engine counted about its own work.
     """
@@ -46,7 +72,10 @@ class WindowScores:
     baseline_score: float
     window_scores: np.ndarray
     standard_error: np.ndarray | None = None
+    p_values: np.ndarray | None = None
     class_losses: np.ndarray | None = None
+    fold_losses: np.ndarray | None = None
+    fold_weights: np.ndarray | None = None
     stats: dict | None = None
 
 
@@ -66,20 +95,24 @@ class Tally:
         Weighted count of samples predicted correctly without occlusion, by true class.
     lost : ndarray of shape (n_windows, n_classes)
         Weighted sum of d, by true class.
+    fold_lost : ndarray of shape (n_windows, n_folds)
+        Weighted sum of d, by fold of samples.
     moments : ndarray of shape (2, n_windows)
         Sums of w^2 d and w^2 d^2, with weights w.
     """
 
     def __init__(self, truth, n_windows):
-        n_classes = len(truth.classes)
+        n_classes, n_folds = len(truth.classes), truth.folds.max() + 1
         # Floats hold the counts exactly up to 2^53.
         self.correct = np.zeros(n_classes)
         self.lost = np.zeros((n_windows, n_classes))
+        self.fold_lost = np.zeros((n_windows, n_folds))
         self.moments = np.zeros((2, n_windows))
 
     def add_baseline(self, truth, rows, correct):
         """Count the samples `rows` that are `correct`, a boolean array of shape (n_rows,)."""
-        self.correct += _sums(truth, truth.codes[rows[correct]], rows[correct], len(self.correct))
+        rows = rows[correct]
+        self.correct += _sums(truth, truth.codes[rows], rows, len(self.correct))
 
     def add_flips(self, truth, windows, rows, was_correct):
         """Count samples whose correctness a window changes.
@@ -92,32 +125,35 @@ class Tally:
         was_correct : ndarray of bool of shape (n_flips,)
             Correctness without occlusion.
         """
-        n_windows, n_classes = self.lost.shape
         d = np.where(was_correct, 1.0, -1.0)
         w = 1.0 if truth.weight is None else truth.weight[rows]
-        cells = windows * n_classes + truth.codes[rows]
-        self.lost += np.bincount(cells, w * d, self.lost.size).reshape(self.lost.shape)
-        self.moments[0] += np.bincount(windows, w * w * d, n_windows)
-        self.moments[1] += np.bincount(windows, w * w * d * d, n_windows)
+        self.lost += _sums_by_pair(windows, truth.codes[rows], w * d, self.lost.shape)
+        self.fold_lost += _sums_by_pair(windows, truth.folds[rows], w * d, self.fold_lost.shape)
+        self.moments[0] += np.bincount(windows, w * w * d, len(self.lost))
+        self.moments[1] += np.bincount(windows, w * w * d * d, len(self.lost))
 
     def add(self, other, windows=slice(None)):
         """Add another tally, whose windows are `windows` of this one."""
         self.correct += other.correct
         self.lost[windows] += other.lost
+        self.fold_lost[windows] += other.fold_lost
         self.moments[:, windows] += other.moments
         return self
 
     def summarize(self, truth, stats=None):
         """Return the scores that follow from the sums."""
-        n_samples = len(truth.y)
-        class_weight = _sums(truth, truth.codes, slice(None), len(self.correct))
-        total = class_weight.sum()
-        correct = self.correct.sum()
+        class_weights = _sums(truth, truth.codes, slice(None), self.lost.shape[1])
+        fold_weights = _sums(truth, truth.folds, slice(None), self.fold_lost.shape[1])
+        total, correct = class_weights.sum(), self.correct.sum()
+        standard_error = self._standard_error(truth, total) if len(truth.y) > 1 else None
         return WindowScores(
             baseline_score=float(correct / total),
             window_scores=(correct - self.lost.sum(axis=1)) / total,
-            standard_error=self._standard_error(truth, total) if n_samples > 1 else None,
-            class_losses=(self.lost / class_weight).T,
+            standard_error=standard_error,
+            p_values=None if standard_error is None else self._p_values(truth, standard_error),
+            class_losses=(self.lost / class_weights).T,
+            fold_losses=(self.fold_lost / fold_weights).T,
+            fold_weights=fold_weights,
             stats=stats,
         )
 
@@ -134,7 +170,23 @@ class Tally:
         spread = np.maximum(spread, 0) * n_samples / (n_samples - 1)
         return np.sqrt(spread) / total
 
+    def _p_values(self, truth, standard_error):
+        """Return two-sided p-values: McNemar's exact test, or a normal one with weights."""
+        lost = self.lost.sum(axis=1)
+        if truth.weight is None:
+            n_flips = self.moments[1]
+            n_rarer = (n_flips - np.abs(lost)) / 2  # of spoiled and mended predictions
+            return np.minimum(1, 2 * binom.cdf(n_rarer, n_flips, 0.5))
+        mean = lost / truth.weight.sum()
+        z = np.divide(mean, standard_error, out=np.zeros_like(mean), where=standard_error > 0)
+        return np.where((standard_error == 0) & (mean != 0), 0.0, 2 * norm.sf(np.abs(z)))
+
 
 def _sums(truth, codes, rows, n_classes):
     weight = None if truth.weight is None else truth.weight[rows]
     return np.bincount(codes, weight, n_classes).astype(float)
+
+
+def _sums_by_pair(windows, codes, values, shape):
+    """Sum values into the cells (window, code) of an array of `shape`."""
+    return np.bincount(windows * shape[1] + codes, values, shape[0] * shape[1]).reshape(shape)

@@ -1,6 +1,6 @@
 """Window geometry: the pixels each window hides, and the windows each pixel's value comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import isqrt, prod
 
@@ -43,51 +43,49 @@ class Windows:
         return [self.pixel_features[window].ravel() for window in pixels]
 
     def to_map(self, values):
-        """Turn values of shape (..., n_windows) into maps of shape (..., *image_shape)."""
-        means = (values @ self.read) / self.read.sum(axis=0)
+        """Turn values of shape (..., n_windows) into maps of shape (..., *image_shape).
+
+        Pixels that read no window become NaN.
+        """
+        counts, sums = self.n_read.ravel(), values @ self.read
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
         return means.reshape(*means.shape[:-1], *self.image_shape)
 
+    @property
+    def n_read(self):
+        """Number of windows each pixel reads, of shape `image_shape`."""
+        return self.read.sum(axis=0).reshape(self.image_shape)
 
-def sliding_windows(sample_shape, *, image_shape, window_shape, stride, aggregate):
-    """Lay windows over samples of `sample_shape`.
+    def read_within(self, mask):
+        """Return the indices of the windows that pixels of a boolean mask read."""
+        return np.flatnonzero(self.read @ mask.ravel())
+
+    def restrict(self, mask, kept):
+        """Keep only the windows `kept`, and let only the pixels of a boolean mask read."""
+        read = sparse.csr_array(self.read[kept].multiply(mask.ravel()))
+        read.eliminate_zeros()
+        return replace(self, hidden=self.hidden[kept], read=read, centers=self.centers[kept])
+
+
+def lay_out_pixels(sample_shape, image_shape):
+    """Return the flat indices of each pixel's features.
 
     Parameters
     ----------
     sample_shape : tuple of int
         Shape of one sample of X.
-    image_shape, window_shape, stride
+    image_shape : tuple of int or None
         As in :class:`ADSExplainer`.
-    aggregate : key of AGGREGATES
-        Rule that places windows along an axis and gives pixels their value.
 
     Returns
     -------
-    windows : Windows
+    pixel_features : ndarray of shape (*image_shape, n_channels)
 
     Raises
     ------
     ValueError
-        If the image does not match the samples, or the windows do not fit the image.
+        If the image does not match the samples.
     """
-    pixel_features = lay_out_pixels(sample_shape, image_shape)
-    image_shape = pixel_features.shape[:-1]
-    window_shape = check_lengths("window_shape", window_shape, len(image_shape))
-    stride = check_lengths("stride", stride, len(image_shape))
-    _check_windows_fit(image_shape, window_shape, stride)
-    axes = list(map(AGGREGATES[aggregate], image_shape, window_shape, stride))
-    centers, hidden, read = zip(*axes, strict=True)
-    grid = np.meshgrid(*centers, indexing="ij")
-    return Windows(
-        hidden=reduce(_outer, hidden),
-        read=reduce(_outer, read),
-        centers=np.stack([axis.ravel() for axis in grid], axis=1),
-        pixel_features=pixel_features.reshape(-1, pixel_features.shape[-1]),
-        image_shape=image_shape,
-    )
-
-
-def lay_out_pixels(sample_shape, image_shape):
-    """Return the flat indices of each pixel's features, of shape (*map_shape, n_channels)."""
     if image_shape is not None:
         image_shape = _check_image_shape(image_shape)
     flat = np.arange(prod(sample_shape))
@@ -127,6 +125,43 @@ def _lay_out_flat(flat, image_shape):
             f"but expected {flat.size}: X has {flat.size} features."
         )
     return flat.reshape(image_shape if len(image_shape) == 3 else (*image_shape, 1))
+
+
+def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
+    """Lay windows over a map.
+
+    Parameters
+    ----------
+    pixel_features : ndarray of shape (*image_shape, n_channels)
+        Flat indices of the features of each pixel, from :func:`lay_out_pixels`.
+    window_shape, stride : int or tuple of int
+        As in :class:`ADSExplainer`.
+    aggregate : key of AGGREGATES
+        Rule that places windows along an axis and gives pixels their value.
+
+    Returns
+    -------
+    windows : Windows
+
+    Raises
+    ------
+    ValueError
+        If the windows do not fit the image.
+    """
+    image_shape = pixel_features.shape[:-1]
+    window_shape = check_lengths("window_shape", window_shape, len(image_shape))
+    stride = check_lengths("stride", stride, len(image_shape))
+    _check_windows_fit(image_shape, window_shape, stride)
+    axes = list(map(AGGREGATES[aggregate], image_shape, window_shape, stride))
+    centers, hidden, read = zip(*axes, strict=True)
+    grid = np.meshgrid(*centers, indexing="ij")
+    return Windows(
+        hidden=reduce(_outer, hidden),
+        read=reduce(_outer, read),
+        centers=np.stack([axis.ravel() for axis in grid], axis=1),
+        pixel_features=pixel_features.reshape(-1, pixel_features.shape[-1]),
+        image_shape=image_shape,
+    )
 
 
 def _check_windows_fit(image_shape, window_shape, stride):

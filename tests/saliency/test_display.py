@@ -1,11 +1,15 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from saliency.oracle import OnePixelClassifier
 
+import skff.saliency
 from skff.saliency import ADSDisplay, ADSExplainer
 
 
@@ -107,10 +111,95 @@ def test_names_match_maps():
         ADSDisplay([np.eye(3)] * 2, names=["one"]).plot()
 
 
-def test_importing_the_saliency_room_imports_no_plotting_and_no_torch():
-    code = "import sys, skff.saliency._explainer, skff.saliency._display as d;"
-    code += "bad = {'matplotlib', 'torch', 'pandas'} & set(sys.modules) - {*sys.argv};"
-    code += "print(sorted(bad))"
-    skip = ["torch", "pandas"]  # the package itself may import them
-    done = subprocess.run([sys.executable, "-c", code, *skip], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+def test_maps_are_a_list():
+    for maps in (np.eye(3), []):
+        with pytest.raises(TypeError, match="expected a list"):
+            ADSDisplay(maps).plot()
+
+
+def test_classes_are_drawn_with_one_scale():
+    found = explain(0.4)
+    display = ADSDisplay.from_explanation(found, per_class=True)
+    assert [ax.get_title() for ax in display.ax_] == ["class 0", "class 1"]
+    for im, importances in zip(display.im_, found.per_class, strict=True):
+        np.testing.assert_array_equal(im.get_array(), importances)
+        assert im.get_clim() == (-1, 1)
+
+
+def test_significant_pixels_are_outlined_along_their_edges():
+    found = explain()
+    display = found.plot(significance=0.05)
+    segments = display.ax_.collections[0].get_segments()
+    rows, columns = np.nonzero(found.significant(0.05))
+    n_neighbours = sum(
+        (rows[k] + i, columns[k] + j) in set(zip(rows, columns, strict=True))
+        for k in range(len(rows))
+        for i, j in [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    )
+    assert len(rows) and len(segments) == 4 * len(rows) - n_neighbours
+    inside = np.concatenate(segments)
+    assert inside[:, 0].min() == columns.min() - 0.5
+    assert inside[:, 1].max() == rows.max() + 0.5
+
+
+def test_nothing_is_outlined_where_nothing_is_significant():
+    assert explain(0.1).plot(significance=0.05).ax_.collections[0].get_segments() == []
+
+
+def test_significant_bars_get_a_star_above_them():
+    found = explain(shape=(20,))
+    display = found.plot(significance=0.05)
+    stars = display.ax_.lines[-1]
+    assert stars.get_xdata().tolist() == np.flatnonzero(found.significant(0.05)).tolist()
+    assert (stars.get_ydata() > found.importances.max()).all()
+
+
+def test_groups_of_a_table_are_drawn_as_named_bars():
+    X = pd.DataFrame(np.ones((20, 4)), columns=["age", "height", "north", "south"])
+    explainer = ADSExplainer(OnePixelClassifier(2), groups={"body": [0, 1], "place": [2, 3]})
+    found = explainer.explain(X, np.ones(20, int))
+    display = found.plot(significance=0.05)
+    assert [bar.get_height() for bar in display.im_] == [0, 1]
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["body", "place"]
+    assert display.ax_.lines[-1].get_xdata().tolist() == [1]
+
+
+def test_columns_of_a_table_name_the_bars():
+    X = pd.DataFrame(np.ones((5, 2)), columns=["age", "height"])
+    found = ADSExplainer(OnePixelClassifier(0), window_shape=1).explain(X, np.ones(5, int))
+    labels = found.plot().ax_.get_xticklabels()
+    assert [label.get_text() for label in labels] == ["age", "height"]
+
+
+def test_unexplained_pixels_stay_blank():
+    mask = np.zeros((4, 5), dtype=bool)
+    mask[1:3, 1:3] = True
+    X = np.ones((6, 20))
+    explainer = ADSExplainer(OnePixelClassifier(7), image_shape=(4, 5), mask=mask)
+    display = explainer.explain(X, np.ones(6, int)).plot(np.ones((4, 5)))
+    np.testing.assert_array_equal(np.ma.getmaskarray(display.im_.get_array()), ~mask)
+
+
+@pytest.mark.parametrize(
+    ("several", "params"), [(2, {}), (1, {"significance": 0.05})], ids=["two", "significance"]
+)
+def test_maps_per_class_are_those_of_one_explanation(several, params):
+    with pytest.raises(ValueError, match="per_class=True"):
+        ADSDisplay.from_explanation([explain()] * several, per_class=True, **params)
+
+
+def test_nothing_cannot_be_drawn():
+    with pytest.raises(ValueError, match="no explanation"):
+        ADSDisplay.from_explanation({})
+
+
+def test_importing_the_package_imports_no_plotting():
+    code = "import sys, skff.saliency; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(Path(skff.saliency.__file__).parent.glob("*.py")))
+def test_the_saliency_room_knows_neither_torch_nor_forward_forward(path):
+    words = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+    assert not any(word.startswith(("torch", "skorch", "skff.forward_forward")) for word in words)

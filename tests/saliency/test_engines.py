@@ -1,6 +1,8 @@
+import re
+
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from saliency.oracle import (
     BatchClassifier,
@@ -32,6 +34,7 @@ def explain(model, X, y, *, sample_weight=None, **params):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@settings(max_examples=25)
 @given(X=image_sets(), seed=SEEDS, fill=st.integers(-2, 2))
 def test_engines_agree_with_a_plain_loop(engine, X, seed, fill):
     flat, y, model = linear(X, seed)
@@ -48,6 +51,7 @@ def test_engines_agree_with_a_plain_loop(engine, X, seed, fill):
 
 @pytest.mark.parametrize("many", [True, False])
 @pytest.mark.parametrize("aggregate", ["center", "coverage"])
+@settings(max_examples=25)
 @given(X=image_sets(max_samples=12), seed=SEEDS, batch_size=st.integers(1, 40))
 def test_engines_agree_in_every_field(many, aggregate, X, seed, batch_size):
     flat, y, model = linear(X, seed, many=many)
@@ -251,4 +255,6 @@ def test_progress_is_shown_only_when_asked_for(capsys):
     explain(OnePixelClassifier(), X, np.ones(4, int))
     assert capsys.readouterr().err == ""
     explain(OnePixelClassifier(), X, np.ones(4, int), verbose=1)
-    assert "9/9" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "9/9" in shown
+    assert re.search(r"\d\d:\d\d<\d\d:\d\d", shown)  # time taken < time left

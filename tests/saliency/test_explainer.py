@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -378,6 +379,7 @@ class Ducked:
         (GaussianNB(), lambda estimator, X, y: 0.0, False),
         (Ridge(), None, False),
         (skorch_mlp(), None, True),
+        (KNeighborsClassifier(), None, True),
         (OnePixelClassifier(), None, True),
         (OwnScore(), None, False),
         (OwnScore(), "accuracy", True),

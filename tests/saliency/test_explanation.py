@@ -88,6 +88,22 @@ def test_foreign_files_are_refused(content, tmp_path):
         ADSExplanation.load(path)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_truncated_files_are_refused(share, tmp_path):
+    path = tmp_path / "map.npz"
+    explain().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match="map.npz"):
+        ADSExplanation.load(path)
+
+
+def test_incomplete_files_are_refused(tmp_path):
+    np.savez(tmp_path / "map.npz", importances=np.ones((3, 3)), format=1)
+    with pytest.raises(ValueError, match="map.npz with fields"):
+        ADSExplanation.load(tmp_path / "map.npz")
+
+
 def test_objects_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "map.npz", importances=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
@@ -106,7 +122,7 @@ def test_frame_has_one_row_per_pixel():
     found = explain(("no", "yes"))
     frame = found.to_frame()
     assert list(frame) == [
-        "row", "column", "importance", "standard_error", "class_no", "class_yes",
+        "row", "column", "importance", "standard_error", "p_value", "class_no", "class_yes",
     ]  # fmt: skip
     for (i, j), importance in np.ndenumerate(found.importances):
         row = frame[(frame["row"] == i) & (frame["column"] == j)]

@@ -16,8 +16,7 @@ def axes(draw):
 
 def lay(sample_shape, *, image_shape=None, window_shape=3, stride=1, aggregate="center"):
     return sliding_windows(
-        sample_shape,
-        image_shape=image_shape,
+        lay_out_pixels(sample_shape, image_shape),
         window_shape=window_shape,
         stride=stride,
         aggregate=aggregate,

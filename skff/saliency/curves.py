@@ -1,0 +1,293 @@
+"""Deletion and insertion curves, which test whether the order a map gives to pixels means much."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import auc
+from sklearn.utils import check_random_state
+from sklearn.utils.parallel import Parallel, delayed
+
+from skff.saliency._checks import check_count, check_n_jobs
+from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
+from skff.saliency._scoring import make_score
+from skff.saliency._windows import lay_out_pixels
+
+
+def deletion_curve(
+    estimator,
+    X,
+    y,
+    maps,
+    *,
+    n_points=21,
+    n_random=10,
+    image_shape=None,
+    fill=0.0,
+    scoring=None,
+    sample_weight=None,
+    max_samples=None,
+    n_jobs=None,
+    random_state=None,
+):
+    """Score the data while pixels are removed, the most important first.
+
+    The better a map orders the pixels, the faster the score falls and the smaller the area under
+    the curve.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted, as for :class:`ADSExplainer`.
+    X : array-like of shape (n_samples, ...) or DataFrame
+        Data in the form the estimator predicts from.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True targets.
+    maps : ADSExplanation, array-like of shape (H, W) or (L,), or dict of name to either
+        Importances that order the pixels; all samples lose the same pixels. NaN comes last, ties
+        are broken at random.
+    n_points : int, default=21
+        Shares of pixels removed at which the data is scored, evenly from 0 to 1; at least 2.
+    n_random : int, default=10
+        Random orders to compare with.
+    image_shape, fill, scoring, max_samples
+        As in :class:`ADSExplainer`.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the samples in the score.
+    n_jobs : int or None, default=None
+        Number of joblib workers, one order each.
+    random_state : int, RandomState instance or None, default=None
+        Determines random orders, ties and samples drawn.
+
+    Returns
+    -------
+    curves : PerturbationCurves
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :meth:`ADSExplainer.explain`; also if a map does not have the shape of the image.
+
+    References
+    ----------
+    .. [1] V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized Input Sampling for Explanation of
+       Black-box Models", BMVC, 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer
+    >>> from skff.saliency.curves import deletion_curve
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussianNB().fit(X, y)
+    >>> ads = ADSExplainer(model, window_shape=1, fill="mean").explain(X, y)
+    >>> curves = deletion_curve(model, X, y, ads, fill="mean", n_points=5, random_state=0)
+    >>> bool(curves.areas["ADS"] <= curves.random_areas.mean())
+    True
+    """
+    return _curves(
+        "deletion",
+        estimator,
+        X,
+        y,
+        maps,
+        n_points=n_points,
+        n_random=n_random,
+        image_shape=image_shape,
+        fill=fill,
+        scoring=scoring,
+        sample_weight=sample_weight,
+        max_samples=max_samples,
+        n_jobs=n_jobs,
+        random_state=random_state,
+    )
+
+
+def insertion_curve(
+    estimator,
+    X,
+    y,
+    maps,
+    *,
+    n_points=21,
+    n_random=10,
+    image_shape=None,
+    fill=0.0,
+    scoring=None,
+    sample_weight=None,
+    max_samples=None,
+    n_jobs=None,
+    random_state=None,
+):
+    """Score the data while pixels are restored, the most important first, starting from none.
+
+    The better a map orders the pixels, the faster the score rises and the larger the area under
+    the curve. Parameters and what is returned are those of :func:`deletion_curve`.
+
+    Parameters
+    ----------
+    estimator, X, y, maps, n_points, n_random, image_shape, fill, scoring, sample_weight
+        As in :func:`deletion_curve`.
+    max_samples, n_jobs, random_state
+        As in :func:`deletion_curve`.
+
+    Returns
+    -------
+    curves : PerturbationCurves
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`deletion_curve`.
+    """
+    return _curves(
+        "insertion",
+        estimator,
+        X,
+        y,
+        maps,
+        n_points=n_points,
+        n_random=n_random,
+        image_shape=image_shape,
+        fill=fill,
+        scoring=scoring,
+        sample_weight=sample_weight,
+        max_samples=max_samples,
+        n_jobs=n_jobs,
+        random_state=random_state,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PerturbationCurves:
+    """Scores against the share of pixels removed or restored, one curve per order.
+
+    Parameters
+    ----------
+    kind : {"deletion", "insertion"}
+    shares : ndarray of shape (n_points,)
+        Share of pixels removed ("deletion") or restored ("insertion"), from 0 to 1.
+    scores : dict of str to ndarray of shape (n_points,)
+        Score at each share, for each map handed in.
+    random_scores : ndarray of shape (n_random, n_points)
+        The same for random orders.
+    scoring : str
+        Name of the score.
+    """
+
+    kind: str
+    shares: np.ndarray
+    scores: dict
+    random_scores: np.ndarray
+    scoring: str
+
+    @property
+    def areas(self):
+        """Area under each map's curve, in units of the score; small is good for deletion."""
+        return {name: auc(self.shares, scores) for name, scores in self.scores.items()}
+
+    @property
+    def random_areas(self):
+        """Area under the curve of each random order, an ndarray of shape (n_random,)."""
+        return np.array([auc(self.shares, scores) for scores in self.random_scores])
+
+    def plot(self, *, ax=None):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : PerturbationCurvesDisplay
+        """
+        from skff.saliency._curves_display import PerturbationCurvesDisplay
+
+        return PerturbationCurvesDisplay(self).plot(ax=ax)
+
+
+def _curves(
+    kind,
+    estimator,
+    X,
+    y,
+    maps,
+    *,
+    n_points,
+    n_random,
+    image_shape,
+    fill,
+    scoring,
+    sample_weight,
+    max_samples,
+    n_jobs,
+    random_state,
+):
+    _check_counts(n_points, n_random, n_jobs)
+    score = make_score(estimator, scoring)
+    check_fitted(estimator)
+    rng = check_random_state(random_state)
+    sample_shape, y, weight = check_data(estimator, X, y, sample_weight)
+    pixel_features = lay_out_pixels(sample_shape, image_shape)
+    maps = _named_maps(maps, pixel_features.shape[:-1])
+    draw = {"max_samples": max_samples, "random_state": rng}
+    X, y, weight = draw_samples(estimator, X, y, weight, **draw)
+    samples = make_samples(estimator, X, fill=fill, pixel_features=pixel_features)
+    features = pixel_features.reshape(-1, pixel_features.shape[-1])
+    orders = [_order(importances, rng) for importances in maps.values()]
+    orders += [rng.permutation(len(features)) for _ in range(n_random)]
+    shares = np.linspace(0, 1, n_points)
+    jobs = (
+        delayed(_scores_along)(kind, score, samples, y, weight, features[order], shares)
+        for order in orders
+    )
+    scores = Parallel(n_jobs=n_jobs)(jobs)
+    return PerturbationCurves(
+        kind=kind,
+        shares=shares,
+        scores=dict(zip(maps, scores, strict=False)),
+        random_scores=np.reshape(scores[len(maps) :], (n_random, n_points)),
+        scoring=score.name,
+    )
+
+
+def _check_counts(n_points, n_random, n_jobs):
+    check_count("n_points", n_points)
+    if n_points < 2:
+        raise ValueError(f"Got n_points={n_points}, but expected at least 2: both ends of a curve.")
+    if n_random != 0:
+        check_count("n_random", n_random)
+    check_n_jobs(n_jobs)
+
+
+def _named_maps(maps, image_shape):
+    """Return a dict of name to importances of shape `image_shape`."""
+    if not isinstance(maps, dict):
+        maps = {"ADS" if hasattr(maps, "importances") else "map": maps}
+    maps = {str(name): np.asarray(getattr(m, "importances", m)) for name, m in maps.items()}
+    for name, importances in maps.items():
+        if importances.shape != image_shape:
+            raise ValueError(
+                f"Got map {name!r} of shape {importances.shape}, but expected {image_shape}, "
+                "as the image."
+            )
+    return maps
+
+
+def _order(importances, rng):
+    """Return flat pixel indices, most important first, NaN last, ties at random."""
+    losses = -importances.ravel()
+    return np.lexsort((rng.permutation(losses.size), losses))
+
+
+def _scores_along(kind, score, samples, y, weight, features, shares):
+    """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown."""
+    scores = []
+    for n_pixels in np.rint(shares * len(features)).astype(int):
+        hidden = features[:n_pixels] if kind == "deletion" else features[n_pixels:]
+        flat = samples.values.copy()
+        samples.hide(flat, hidden.ravel())
+        scores.append(score(samples.restore(flat), y, weight))
+    return np.array(scores)

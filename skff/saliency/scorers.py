@@ -1,0 +1,88 @@
+"""Scorers for a handful of samples or one: ``(estimator, X, y, sample_weight) -> score``.
+
+Accuracy of a single image is 0 or 1 and hides most of what a window does; these scores move with
+every change. Both take samples of any classes, even one sample.
+"""
+
+import numpy as np
+from sklearn.metrics import log_loss
+
+
+def margin(estimator, X, y, sample_weight=None):
+    """Return the mean margin: the true class's decision value minus the largest other one.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted classifier with `classes_` and ``decision_function``, or else ``predict_proba``.
+    X : array-like of shape (n_samples, ...)
+        Samples.
+    y : array-like of shape (n_samples,)
+        True labels, all of them among `classes_`.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the mean.
+
+    Returns
+    -------
+    score : float
+        In units of the decision values; positive where the true class wins.
+
+    Raises
+    ------
+    ValueError
+        If labels are not among the classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import LinearSVC
+    >>> from skff.saliency.scorers import margin
+    >>> X, y = load_iris(return_X_y=True)
+    >>> margin(LinearSVC(random_state=0).fit(X, y), X[:1], y[:1]) > 0
+    True
+    """
+    classes, y = np.asarray(estimator.classes_), np.asarray(y)
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(f"Got labels {unknown} in y, but expected only those of {classes}.")
+    values = _decision_values(estimator, X)
+    is_true = classes == y[:, None]  # (n_samples, n_classes)
+    margins = values[is_true] - np.where(is_true, -np.inf, values).max(axis=1)
+    return float(np.average(margins, weights=sample_weight))
+
+
+def _decision_values(estimator, X):
+    """Return one value per class, of shape (n_samples, n_classes)."""
+    if not hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.predict_proba(X), dtype=float)
+    values = np.asarray(estimator.decision_function(X), dtype=float)
+    # Two classes share one column, whose sign says which wins.
+    return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
+
+
+def neg_log_loss(estimator, X, y, sample_weight=None):
+    """Return the mean log probability of the true labels, as scikit-learn's scorer of this name.
+
+    Unlike that one it takes y in which some of the classes are missing.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted classifier with ``predict_proba``.
+    X : array-like of shape (n_samples, ...)
+        Samples.
+    y : array-like of shape (n_samples,)
+        True labels.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the mean.
+
+    Returns
+    -------
+    score : float
+        In nats, at most 0.
+    """
+    labels = getattr(estimator, "classes_", None)
+    return -log_loss(y, estimator.predict_proba(X), labels=labels, sample_weight=sample_weight)
+
+
+SCORERS = {"margin": margin, "neg_log_loss": neg_log_loss}

@@ -28,6 +28,7 @@ from skff.forward_forward._data import (
 from skff.forward_forward._fitting import Course, run_epoch, train_layers
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network, goodness_in_chunks, logits_in_chunks
+from skff.forward_forward._occlusion import OcclusionPredictor
 from skff.forward_forward._precision import matmul_precision
 from skff.forward_forward._training import Rule, Trainer
 from skff.forward_forward.goodness import GOODNESS
@@ -404,6 +405,38 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         kept = self._validate_samples(X)
         return goodness_in_chunks(self._network, kept, self._goodness())
+
+    def occlusion_predictor(self, X, *, fill):
+        """Prepare exact and fast predictions for `X` with some of its features hidden.
+
+        Saliency methods that hide regions use it: see `skff.ADSExplainer`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+        fill : array-like broadcastable to X
+            Values of hidden features.
+
+        Returns
+        -------
+        predictor : object
+            ``predict(rows, pixels)`` gives the predictions for ``X[rows]`` with the features
+            `pixels` set to `fill`; ``predict_many(rows, windows)`` those for several sets of
+            features, of shape (n_windows, n_rows).
+        """
+        check_is_fitted(self, "_network")
+        X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        overlay, n_classes = self._overlay(), len(self.classes_)
+        return OcclusionPredictor(
+            self._network,
+            X,
+            np.atleast_2d(np.asarray(fill, dtype=np.float32)),
+            keep=lambda X: overlay(X, n_classes),
+            goodness=self._goodness(),
+            skip_first=self.skip_first_goodness,
+            classes=self.classes_,
+        )
 
     @property
     def coefs_(self):

@@ -361,7 +361,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
     def predict_proba(self, X):
-        """Estimate class probabilities by a softmax of the classes' goodness.
+        """Estimate class probabilities by a softmax.
+
+        Of the head's logits, or of the loss's `scale` times the classes' mean goodness over the
+        layers: each layer has learnt how likely a true label beats a wrong one at that scale.
 
         Parameters
         ----------
@@ -722,7 +725,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         scores = self._class_scores(X)
         if self._network.readout:
             return scores
-        return scores * getattr(parameters.component(LOSSES, self.loss), "scale", 1.0)
+        n_counted = max(1, self.n_layers_ - int(self.skip_first_goodness))
+        return scores * (getattr(self._rule().loss, "scale", 1.0) / n_counted)
 
     def __getstate__(self):
         state = dict(super().__getstate__())  # not the live one

@@ -249,7 +249,8 @@ class _Base:
         self.vn = (self.v * self.n).sum(-1)
         self.nn = self.n.square().sum(-1)
         self.Vn = self.n @ bounds.V  # (rows, classes, rank)
-        self.allowance = bounds.rounding * (self.v.norm(dim=-1) * bounds.root + self.g + below)
+        size = self.v.norm(dim=-1) * bounds.root + self.g.abs() + below.abs()
+        self.allowance = bounds.rounding * size
         self.best = (below + self.g).argmax(1)
 
 

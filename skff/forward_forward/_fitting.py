@@ -94,7 +94,7 @@ def run_epoch(trainer, data, rule, course, epoch):
     for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
         _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
     for name, layer in zip(_names(trainer.layers), trainer.layers, strict=True):
-        size = sum(float(tensor.abs().sum()) for tensor in trainer.network.parameters(layer))
+        size = sum(float(tensor.square().sum()) for tensor in trainer.network.parameters(layer))
         _check_finite(size, f"weights that are not finite in {name}", epoch, trainer)
     record = {
         "epoch": epoch + 1,

@@ -101,10 +101,12 @@ def check_components(rule, network_classes):
             f"Got negatives={rule.negatives!r} with needs={needs!r}, but expected 'goodness' or "
             "'readout'."
         )
-    if network_classes < 2 or needs is not None:
+    if network_classes < 2:
         return
     y = torch.arange(2)
     arguments = (y, network_classes, torch.Generator().manual_seed(0))
+    if needs is not None:
+        arguments += (lambda candidates: torch.zeros(2, len(candidates)),)
     y_wrong = _check_output("negatives", rule.negatives, NEGATIVES, arguments)
     if (y_wrong == y).any() or y_wrong.min() < 0 or y_wrong.max() >= network_classes:
         raise ValueError(

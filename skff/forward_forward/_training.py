@@ -28,8 +28,9 @@ class Rule:
     peer_normalization : float, default=0.0
         Strength of the pull of each unit's mean positive activity towards its layer's mean.
     negligible : float, default=0.0
-        Samples whose signal is weaker than this share of the batch's strongest are left out of
-        a layer's update, which late in training spares most of its matrix product.
+        Samples whose signal is weaker than this share of the batch's mean are left out of a
+        layer's update: together they are at most this share of it, and late in training they
+        are most of the batch, whose matrix product is spared.
     """
 
     goodness: Any
@@ -285,7 +286,7 @@ def _teaching_samples(upstream, rule):
     if not rule.negligible or rule.peer_normalization or upstream.device.type != "cpu":
         return everyone
     strength = upstream.abs().view(2, -1).amax(0)
-    (teaching,) = torch.where(strength > rule.negligible * strength.max())
+    (teaching,) = torch.where(strength > rule.negligible * strength.mean())
     # Gathering rows costs more than it saves when most of them stay.
     return teaching if len(teaching) < 0.8 * len(strength) else everyone
 

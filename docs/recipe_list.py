@@ -1,0 +1,32 @@
+"""Sphinx directive ``recipe-list``: the recipes of skff.recipes, from the recipes themselves."""
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+from skff.recipes import RECIPES
+
+
+class RecipeList(SphinxDirective):
+    """Show every recipe with its settings, its source's claim and our own figure."""
+
+    def run(self):
+        """Return a section per recipe."""
+        source = []
+        for name, recipe in RECIPES.items():
+            source += [f".. rubric:: {name}", "", recipe.source, ""]
+            if recipe.parameters:
+                settings = (f"    {key}={value!r}," for key, value in recipe.parameters.items())
+                source += [".. code-block:: python", "", "    FFClassifier("]
+                source += [f"    {line}" for line in settings] + ["    )", ""]
+            source += [f":The source's claim: {recipe.claim or 'none'}"]
+            source += [f":Measured here: {recipe.measured or 'not yet'}", ""]
+        node = nodes.Element()
+        self.state.nested_parse(StringList(source, "skff.recipes"), 0, node)
+        return node.children
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("recipe-list", RecipeList)
+    return {"version": "1", "parallel_read_safe": True}

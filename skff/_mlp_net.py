@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
-from skff.forward_forward._parameters import resolve_batch_size
+from skff.forward_forward._parameters import resolve_batch_size, resolve_max_iter
 
 
 class MLP(torch.nn.Module):
@@ -75,7 +75,8 @@ class MLPNet(NeuralNetClassifier):
     Parameters
     ----------
     *args, **kwargs
-        Parameters of :class:`skorch.NeuralNetClassifier`. In addition, `batch_size` may be "auto".
+        Parameters of :class:`skorch.NeuralNetClassifier`. In addition, `batch_size` and
+        `max_epochs` may be "auto".
     random_state : int, RandomState instance or None, default=None
         Source of `fit`'s seed.
     """
@@ -125,6 +126,15 @@ class MLPNet(NeuralNetClassifier):
             sizes = {"n_features": self.n_features_in_, "n_classes": len(self.classes_)}
         self.module_ = self.initialized_instance(self.module, sizes | self.get_params_for("module"))
         return self
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Resolve ``max_epochs="auto"`` for the data set."""
+        max_epochs = self.max_epochs
+        self.max_epochs = resolve_max_iter(max_epochs, len(X), self.batch_size)
+        try:
+            return super().fit_loop(X, y, epochs, **fit_params)
+        finally:
+            self.max_epochs = max_epochs
 
     def get_iterator(self, dataset, training=False):
         """Resolve ``batch_size="auto"`` for the data set."""

@@ -9,7 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from skff._mlp_net import MLP, MLPNet, Schedule
-from skff.forward_forward._parameters import layer_sizes, resolve_batch_size, resolve_device
+from skff.forward_forward._parameters import (
+    layer_sizes,
+    resolve_batch_size,
+    resolve_device,
+    resolve_max_iter,
+)
 from skff.forward_forward._training import SCHEDULES
 
 __all__ = ["sklearn_mlp", "skorch_mlp"]
@@ -92,16 +97,17 @@ class FixedEpochsMLPClassifier(MLPClassifier):
 
     def fit(self, X, y, sample_weight=None):
         """Fit as MLPClassifier does, without its warning that `max_iter` was reached."""
-        batch_size = self.batch_size
+        batch_size, max_iter = self.batch_size, self.max_iter
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
         try:
             if n_samples > 0 and (batch_size == "auto" or isinstance(batch_size, Integral)):
                 self.batch_size = resolve_batch_size(batch_size, n_samples)
+                self.max_iter = resolve_max_iter(max_iter, n_samples, batch_size)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 return super().fit(X, y, sample_weight=sample_weight)
         finally:
-            self.batch_size = batch_size
+            self.batch_size, self.max_iter = batch_size, max_iter
 
 
 def skorch_mlp(ff, **overrides):

@@ -83,7 +83,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Share of the input features dropped per sample while training.
     solver : {"adamw", "sgd"}, default="adamw"
         Optimizer of every layer.
-    learning_rate_init : float, default=2e-3
+    learning_rate_init : float, default=3e-3
         Learning rate at the start.
     learning_rate : {"cooldown", "constant"}, default="cooldown"
         "cooldown" keeps the rate for the first half of the updates and then lowers it linearly
@@ -95,8 +95,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     batch_size : int or "auto", default="auto"
         Samples per update; "auto" is ``n_samples // 100`` clipped to [16, 256]. Larger than the
         data means all of them.
-    max_iter : int, default=20
-        Epochs; with ``training="greedy"``, epochs per layer.
+    max_iter : int or "auto", default="auto"
+        Epochs; with ``training="greedy"``, epochs per layer. "auto" is as many as 5,000 updates
+        take, but at least 20 and at most 60.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the data, to stop when the accuracy there
         no longer rises by `tol` for `n_iter_no_change` epochs, and to restore the best weights.
@@ -194,12 +195,12 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         augment=None,
         dropout=0.1,
         solver="adamw",
-        learning_rate_init=2e-3,
+        learning_rate_init=3e-3,
         learning_rate="cooldown",
         momentum=0.9,
         weight_decay=0.0,
         batch_size="auto",
-        max_iter=20,
+        max_iter="auto",
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -427,6 +428,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             ``predict(rows, pixels)`` gives the predictions for ``X[rows]`` with the features
             `pixels` set to `fill`; ``predict_many(rows, windows)`` those for several sets of
             features, of shape (n_windows, n_rows).
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as at `fit`, or `fill` is not finite numbers that broadcast to it.
         """
         check_is_fitted(self, "_network")
         X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
@@ -434,7 +440,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return OcclusionPredictor(
             self._network,
             X,
-            np.atleast_2d(np.asarray(fill, dtype=np.float32)),
+            fill,
             keep=lambda X: overlay(X, n_classes),
             goodness=self._goodness(),
             skip_first=self.skip_first_goodness,
@@ -589,7 +595,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _course(self, n_samples, **changes):
         settings = {
             "batch_size": parameters.resolve_batch_size(self.batch_size, n_samples),
-            "max_iter": self.max_iter,
+            "max_iter": parameters.resolve_max_iter(self.max_iter, n_samples, self.batch_size),
             "learning_rate": self.learning_rate,
             "n_iter_no_change": self.n_iter_no_change,
             "tol": self.tol,
@@ -646,14 +652,15 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _train(self, network, generator, samples, held_out, history, hook_arguments):
         phases = self._phases(network)
-        n_subtasks = self.max_iter if len(phases) == 1 else len(phases)
+        course = self._course(len(samples[0]))
+        n_subtasks = course.max_iter if len(phases) == 1 else len(phases)
         context = self._init_callback_context(max_subtasks=n_subtasks)
         context.call_on_fit_task_begin(**hook_arguments)
         monitor = Monitor(
             context,
             history,
             hook_arguments,
-            max_iter=self.max_iter,
+            max_iter=course.max_iter,
             n_before=count_epochs(history),
             verbose=self.verbose,
         )
@@ -663,7 +670,6 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 validate = held_out and partial(self._validation_score, network, held_out, layers)
                 trainer = self._make_trainer(network, layers, generator, head)
                 with monitor.phase(layers, nested=len(phases) > 1):
-                    course = self._course(len(data))
                     train_layers(trainer, data, self._rule(), course, monitor, validate)
         context.call_on_fit_task_end(**hook_arguments)
 

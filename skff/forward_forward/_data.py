@@ -234,8 +234,8 @@ def combine_weights(X, y, classes, sample_weight, class_weight):
     used = weight > 0
     if not used.any():
         raise ValueError(
-            "Got sample and class weights whose product is 0 for every sample, but expected at "
-            "least one positive weight."
+            "Got sample weights that, with the class weights, are all zero, but expected at least "
+            "one positive weight."
         )
     return (None, weight) if used.all() else (used, weight[used])
 

@@ -85,23 +85,23 @@ class Network:
         network : Network
             Untrained.
         """
-        device = generator.device
+        float32 = {"dtype": torch.float32, "device": generator.device}
 
         def normal(rows, columns, fan_in):
-            draw = torch.randn(rows, columns, generator=generator, device=device)
+            draw = torch.randn(rows, columns, generator=generator, **float32)
             return draw.div_(math.sqrt(fan_in))
 
         weights = [
             normal(units, inputs, inputs) for inputs, units in zip(sizes, sizes[1:], strict=False)
         ]
-        biases = [torch.zeros(units, device=device) for units in sizes[1:]]
+        biases = [torch.zeros(units, **float32) for units in sizes[1:]]
         label_weight = normal(n_classes, sizes[1], sizes[0])
         network = cls(weights, biases, label_weight, input_scale, label_amplitude)
         if readout:
             n_inputs = sum(sizes[2:]) or sizes[1]
             network.readout = [
-                torch.zeros(n_classes, n_inputs, device=device),
-                torch.zeros(n_classes, device=device),
+                torch.zeros(n_classes, n_inputs, **float32),
+                torch.zeros(n_classes, **float32),
             ]
         return network
 

@@ -1,5 +1,6 @@
 """What FFClassifier's parameters may be, and what their names stand for."""
 
+import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -32,7 +33,7 @@ CONSTRAINTS = {
     "momentum": [Interval(Real, 0, 1, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -92,8 +93,9 @@ def check_components(rule, network_classes):
     ValueError
         Naming the component and what it returned.
     """
-    pair = torch.linspace(0.5, 1.0, 2)
-    _check_output("goodness", rule.goodness, GOODNESS, (torch.ones(2, 3),))
+    on_cpu = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's own defaults are
+    pair = torch.tensor([0.5, 1.0], **on_cpu)
+    _check_output("goodness", rule.goodness, GOODNESS, (torch.ones(2, 3, **on_cpu),))
     _check_output("loss", rule.loss, LOSSES, (pair, pair.flip(0)))
     needs = getattr(rule.negatives, "needs", None)
     if needs not in (None, "goodness", "readout"):
@@ -103,10 +105,10 @@ def check_components(rule, network_classes):
         )
     if network_classes < 2:
         return
-    y = torch.arange(2)
-    arguments = (y, network_classes, torch.Generator().manual_seed(0))
+    y = torch.arange(2, device="cpu")
+    arguments = (y, network_classes, torch.Generator("cpu").manual_seed(0))
     if needs is not None:
-        arguments += (lambda candidates: torch.zeros(2, len(candidates)),)
+        arguments += (lambda candidates: torch.zeros(2, len(candidates), **on_cpu),)
     y_wrong = _check_output("negatives", rule.negatives, NEGATIVES, arguments)
     if (y_wrong == y).any() or y_wrong.min() < 0 or y_wrong.max() >= network_classes:
         raise ValueError(
@@ -205,6 +207,29 @@ def resolve_batch_size(batch_size, n_samples):
     if batch_size == "auto":
         batch_size = int(np.clip(n_samples // 100, 16, 256))
     return min(batch_size, n_samples)
+
+
+def resolve_max_iter(max_iter, n_samples, batch_size):
+    """Return the epochs: "auto" is enough for 5,000 updates within [20, 60].
+
+    Parameters
+    ----------
+    max_iter : int or "auto"
+        The parameter.
+    n_samples : int
+        Size of the training set.
+    batch_size : int or "auto"
+        The parameter.
+
+    Returns
+    -------
+    max_iter : int
+        At least 1.
+    """
+    if max_iter != "auto":
+        return max_iter
+    n_updates = math.ceil(n_samples / resolve_batch_size(batch_size, n_samples))
+    return int(np.clip(math.ceil(5000 / n_updates), 20, 60))
 
 
 def resolve_device(device):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from skff.forward_forward._network import rms_normalize
+from skff.forward_forward._network import SCRATCH_ELEMENTS, rms_normalize
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 from skff.forward_forward.goodness import goodness_gradient
 from skff.forward_forward.losses import loss_gradients
@@ -275,7 +275,7 @@ def layer_signal(h, weight, rule):
     h, upstream = _pairs_of(h, teaching), _pairs_of(upstream, teaching)
     dz = goodness_gradient(rule.goodness, h, upstream)
     if not hasattr(rule.goodness, "slope"):
-        dz *= h > 0  # the rectifier's gate, which a multiple of h has built in
+        dz = dz * (h > 0)  # the rectifier's gate, which a multiple of h has built in
     return teaching, dz, losses.sum(), (g_pos > g_neg).sum()
 
 
@@ -302,9 +302,13 @@ def _pairs(network, Z, y, rule, generator, log_proba):
     """Draw a wrong label per sample; return first activities (2 n, n_units) and labels (2 n,)."""
     shifts = network.label_shifts()
 
+    def goodness_of(rows, candidates):
+        h = (rows.unsqueeze(1) + shifts[candidates]).relu_()
+        return rule.goodness(h.flatten(0, 1)).view(len(rows), -1)
+
     def first_layer_goodness(candidates):
-        h = (Z.unsqueeze(1) + shifts[candidates]).relu_()
-        return rule.goodness(h.flatten(0, 1)).view(len(Z), -1)
+        chunk = max(1, SCRATCH_ELEMENTS // (len(candidates) * Z.shape[1]))
+        return torch.cat([goodness_of(rows, candidates) for rows in Z.split(chunk)])
 
     scores = {
         "goodness": first_layer_goodness,

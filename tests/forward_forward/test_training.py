@@ -1,0 +1,327 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from forward_forward.oracle import PlainNetwork, train_plainly
+from forward_forward.samples import (
+    Recorder,
+    gaussian_classes,
+    next_label,
+    params_for,
+    same_weights,
+    tiny_classifier,
+    weights,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils import check_random_state
+
+from skff.forward_forward import _classifier
+from skff.forward_forward._parameters import resolve_max_iter
+from skff.forward_forward._training import SCHEDULES
+from skff.forward_forward.goodness import GOODNESS
+from skff.forward_forward.losses import LOSSES
+from skff.forward_forward.negatives import NEGATIVES
+from skff.forward_forward.overlays import OVERLAYS
+
+REGISTRIES = {
+    "goodness": GOODNESS,
+    "loss": LOSSES,
+    "negatives": NEGATIVES,
+    "overlay": OVERLAYS,
+    "solver": ["adamw", "sgd"],
+    "training": ["simultaneous", "greedy"],
+    "readout": ["goodness", "softmax"],
+    "learning_rate": SCHEDULES,
+}
+COMPONENTS = [params_for(name, value) for name, names in REGISTRIES.items() for value in names]
+every_component = pytest.mark.parametrize("params", COMPONENTS, ids=str)
+
+STILL = {"solver": "sgd", "learning_rate_init": 1e-30, "max_iter": 1}  # too small a rate to move
+
+
+# schedules
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
+@given(progress=st.floats(0, 1), later=st.floats(0, 1))
+def test_schedules_start_at_1_and_never_rise_nor_turn_negative(schedule, progress, later):
+    progress, later = sorted([progress, later])
+    assert schedule(0.0) == 1.0
+    assert 1.0 >= schedule(progress) >= schedule(later) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("progress", "factor"), [(0, 1), (0.25, 1), (0.5, 1), (0.625, 0.75), (0.75, 0.5), (1, 0)]
+)
+def test_cooldown_keeps_the_rate_for_half_the_updates_then_falls_linearly(progress, factor):
+    assert SCHEDULES["cooldown"](progress) == factor
+    assert SCHEDULES["constant"](progress) == 1
+
+
+@pytest.mark.parametrize("training", ["simultaneous", "greedy"])
+def test_history_holds_the_rate_at_the_start_of_each_epoch(training):
+    X, y = gaussian_classes()
+    clf = tiny_classifier(max_iter=8, learning_rate_init=0.01, training=training).fit(X, y)
+    rates = [0.01] * 5 + [0.0075, 0.005, 0.0025]
+    phases = 2 if training == "greedy" else 1
+    np.testing.assert_allclose([row["learning_rate"] for row in clf.history_], rates * phases)
+
+
+# updates
+
+
+@pytest.mark.usefixtures("whole_signal")
+@pytest.mark.parametrize("weight_decay", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("solver", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adamw", 0.9)], ids=str
+)
+def test_training_in_batches_equals_plain_training(solver, momentum, weight_decay):
+    X, y = gaussian_classes(n_samples=10, n_features=8, n_classes=10)  # a label names its sample
+    seen = []
+
+    def spy(y, n_classes, generator):
+        seen.append((y.tolist(), y.numpy(), next_label(y, n_classes, generator).numpy()))
+        return next_label(y, n_classes, generator)
+
+    params = {"negatives": spy, "batch_size": 4}
+    plain = PlainNetwork(tiny_classifier(**STILL, **params).fit(X, y))
+    settings = {"solver": solver, "momentum": momentum, "weight_decay": weight_decay}
+    clf = tiny_classifier(max_iter=4, learning_rate_init=0.05, **params, **settings).fit(X, y)
+    progress = [(epoch + start / 10) / 4 for epoch in range(4) for start in (0, 4, 8)]
+    rates = [0.05 * min(1, 2 * (1 - share)) for share in progress]
+    before = [tensor.clone() for pair in plain.tensors() for tensor in pair]
+    train_plainly(plain, X, seen[-12:], rates, **settings)
+    after = [tensor for pair in PlainNetwork(clf).tensors() for tensor in pair]
+    expected = [tensor for pair in plain.tensors() for tensor in pair]
+    for start, found, wanted in zip(before, after, expected, strict=True):
+        assert (wanted - start).abs().max() > 1e-3
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_first_update_of_adamw_is_the_rate_against_the_sign_of_the_gradient():
+    X, y = gaussian_classes()
+    params = {"batch_size": len(X), "learning_rate": "constant", "max_iter": 1}
+    start = weights(tiny_classifier(**(params | STILL)).fit(X, y))
+    end = weights(tiny_classifier(**params, learning_rate_init=0.01).fit(X, y))
+    for before, after in zip(start, end, strict=True):
+        moved = np.abs(after - before)
+        assert ((moved < 0.0101) & ((moved > 0.0099) | (moved < 0.0099))).all()
+        assert np.median(moved[moved > 0]) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["adamw", "sgd"])
+def test_weight_decay_shrinks_weights_by_rate_times_decay_and_spares_biases(solver):
+    X, y = gaussian_classes()
+    params = {"solver": solver, "batch_size": len(X), "learning_rate_init": 0.01, "max_iter": 1}
+    start = tiny_classifier(**(params | STILL)).fit(X, y)
+    free = tiny_classifier(**params).fit(X, y)
+    decayed = tiny_classifier(**params, weight_decay=0.5).fit(X, y)
+    for name in ("coefs_", "intercepts_"):
+        share = 0.01 * 0.5 if name == "coefs_" else 0.0
+        for begin, kept, shrunk in zip(
+            *(getattr(c, name) for c in (start, free, decayed)), strict=True
+        ):
+            np.testing.assert_allclose(kept - shrunk, share * begin, atol=1e-7)
+
+
+def test_batches_cover_every_sample_once_per_epoch_in_a_new_order():
+    X, y = gaussian_classes(n_samples=20, n_classes=20)
+    batches = []
+
+    def spy(y, n_classes, generator):
+        batches.append(y.tolist())
+        return next_label(y, n_classes, generator)
+
+    tiny_classifier(negatives=spy, batch_size=6, max_iter=3).fit(X, y)
+    batches = batches[-12:]
+    assert [len(batch) for batch in batches] == [6, 6, 6, 2] * 3
+    epochs = [sum(batches[i : i + 4], []) for i in range(0, 12, 4)]
+    assert all(sorted(epoch) == sorted(y.tolist()) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "n_samples", "expected"),
+    [("auto", 40, 16), ("auto", 2500, 25), ("auto", 30_000, 256), (1000, 40, 40), (7, 40, 7)],
+)
+def test_batches_hold_as_many_samples_as_asked_for(batch_size, n_samples, expected):
+    X, y = gaussian_classes(n_samples=n_samples, n_features=2, n_classes=2)
+    sizes = []
+
+    def spy(y, n_classes, generator):
+        sizes.append(len(y))
+        return next_label(y, n_classes, generator)
+
+    tiny_classifier((2,), negatives=spy, batch_size=batch_size, max_iter=1).fit(X, y)
+    assert max(sizes) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "n_epochs"),
+    [(48, 16, 60), (100, 1, 50), (101, 1, 50), (60_000, 256, 22), (10**6, "auto", 20)],
+)
+def test_auto_epochs_are_those_of_five_thousand_updates_within_bounds(
+    n_samples, batch_size, n_epochs
+):
+    assert resolve_max_iter("auto", n_samples, batch_size) == n_epochs
+    assert resolve_max_iter(7, n_samples, batch_size) == 7
+
+
+def test_auto_epochs_are_run():
+    X, y = gaussian_classes(n_samples=48)
+    clf = tiny_classifier((2,), max_iter="auto", batch_size=16).fit(X, y)
+    assert clf.n_iter_ == 60
+    assert clf.history_[-1]["learning_rate"] < clf.history_[0]["learning_rate"] / 10
+
+
+@pytest.mark.parametrize(("max_iter", "heaviest"), [(30, 1.0), (2, 3000.0)])
+def test_samples_left_out_of_an_update_hardly_change_it(max_iter, heaviest, monkeypatch):
+    X, y = gaussian_classes(n_samples=256, spread=0.7)
+    weight = np.where(np.arange(256) == 7, heaviest, 1.0)
+    start = tiny_classifier((20,), max_iter=max_iter, learning_rate_init=0.01, warm_start=True)
+    start.fit(X, y)
+    params = {"solver": "sgd", "momentum": 0.0, "learning_rate_init": 1e4, "max_iter": 1}
+    params |= {"batch_size": len(X), "negatives": next_label}
+
+    def update():
+        moved = copy.deepcopy(start).set_params(**params).fit(X, y, sample_weight=weight)
+        return moved.label_coefs_ - start.label_coefs_
+
+    short = update()
+    share = _classifier.NEGLIGIBLE_SIGNAL  # at most, of the samples' summed signals
+    monkeypatch.setattr(_classifier, "NEGLIGIBLE_SIGNAL", 0.0)
+    whole = update()
+    assert not np.array_equal(short, whole)  # some were left out
+    assert np.linalg.norm(short - whole) < share * np.linalg.norm(whole)
+
+
+# greedy
+
+
+def test_greedy_training_leaves_finished_layers_as_they_are_and_later_ones_untouched():
+    X, y = gaussian_classes()
+    recorder = Recorder()
+    params = {"training": "greedy", "max_iter": 3}
+    clf = tiny_classifier((6, 5, 4), **params).set_callbacks(recorder).fit(X, y)
+    start = weights(tiny_classifier((6, 5, 4), **STILL).fit(X, y))
+    layers = [0, 1, 2, 0, 1, 2, 0]  # of coefs_, intercepts_ and label_coefs_
+    finished = [
+        (int(name.removeprefix("layer ")) - 1, found)
+        for name, found in zip(recorder.names, recorder.weights, strict=True)
+        if name.startswith("layer")
+    ]
+    assert [layer for layer, _ in finished] == [0, 1, 2]
+    for done, found in finished:
+        for layer, now, begin, end in zip(layers, found, start, weights(clf), strict=True):
+            assert np.array_equal(now, end) == (layer <= done)
+            assert np.allclose(now, begin, atol=1e-20) == (layer > done)
+
+
+def test_greedy_training_of_one_layer_is_simultaneous_training():
+    X, y = gaussian_classes()
+    greedy, simultaneous = (
+        tiny_classifier((8,), training=training).fit(X, y)
+        for training in ("greedy", "simultaneous")
+    )
+    assert same_weights(greedy, simultaneous)
+
+
+# randomness
+
+
+@every_component
+def test_same_seed_same_model_and_another_seed_another(params):
+    X, y = gaussian_classes(n_features=8)
+    params = params | {"dropout": 0.2}
+    first, again, other = (
+        tiny_classifier(**params, random_state=seed).fit(X, y) for seed in (3, 3, 4)
+    )
+    assert same_weights(first, again)
+    np.testing.assert_array_equal(first.decision_function(X), again.decision_function(X))
+    assert not same_weights(first, other)
+
+
+def test_random_state_instance_moves_on_and_none_differs():
+    X, y = gaussian_classes()
+    states = np.random.RandomState(0), np.random.RandomState(0)
+    first = tiny_classifier(random_state=states[0]).fit(X, y)
+    again = tiny_classifier(random_state=states[1]).fit(X, y)
+    assert same_weights(first, again)
+    assert not same_weights(first, tiny_classifier(random_state=states[0]).fit(X, y))
+    unseeded = [tiny_classifier(random_state=None).fit(X, y) for _ in range(2)]
+    assert not same_weights(*unseeded)
+
+
+def test_training_leaves_global_random_states_as_they_are():
+    X, y = gaussian_classes()
+    before = torch.get_rng_state(), check_random_state(None).get_state()[1].copy()
+    tiny_classifier(dropout=0.2, random_state=0).fit(X, y)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(check_random_state(None).get_state()[1], before[1])
+
+
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}], ids=str)
+def test_torch_defaults_of_the_callers_program_change_nothing(params):
+    X, y = gaussian_classes()
+    expected = tiny_classifier(**params).fit(X, y)
+    torch.set_default_dtype(torch.float64)
+    try:
+        clf = tiny_classifier(**params).fit(X, y)
+        found = clf.predict_proba(X)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same_weights(clf, expected)
+    np.testing.assert_array_equal(found, expected.predict_proba(X))
+
+
+# precision
+
+
+def test_matmul_precision_holds_while_training_and_never_after():
+    X, y = gaussian_classes()
+    before, seen = torch.get_float32_matmul_precision(), []
+
+    def spy(y, n_classes, generator):
+        seen.append(torch.get_float32_matmul_precision())
+        return next_label(y, n_classes, generator)
+
+    def failing(y, n_classes, generator):
+        if torch.get_float32_matmul_precision() == "medium":
+            raise KeyError("sampler")
+        return next_label(y, n_classes, generator)
+
+    clf = tiny_classifier(matmul_precision="medium", negatives=spy).fit(X, y)
+    assert set(seen[-8:]) == {"medium"}
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(KeyError, match="sampler"):
+        clf.set_params(negatives=failing).fit(X, y)
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_training_keeps_the_thread_count_and_the_gradient_mode():
+    X, y = gaussian_classes()
+    before = torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    tiny_classifier().fit(X, y).predict(X)
+    after = torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    assert after == before
+
+
+# what is learnt
+
+
+@every_component
+def test_every_component_separates_easy_classes(params):
+    X, y = gaussian_classes(n_samples=120, n_features=12, spread=0.5)
+    rate = 0.1 if params.get("solver") == "sgd" else 0.01
+    clf = tiny_classifier((20, 20), max_iter=15, learning_rate_init=rate, **params).fit(X, y)
+    assert clf.score(X, y) > 0.95  # chance is 1/3; the classes hardly overlap
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_lowers_the_loss_and_lifts_positives_above_negatives(loss):
+    X, y = gaussian_classes(n_samples=120)
+    clf = tiny_classifier((20, 20), loss=loss, max_iter=20, learning_rate_init=0.01).fit(X, y)
+    assert (clf.loss_curves_[:, -1] < clf.loss_curves_[:, 0]).all()
+    assert min(clf.history_[-1]["positive_share"]) > max(0.8, *clf.history_[0]["positive_share"])

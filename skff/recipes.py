@@ -142,7 +142,11 @@ HINTON_2022 = Recipe(
     claim="1.36 % on MNIST after 60 epochs",
 )
 
-DEFAULT = Recipe(parameters={}, source="Nothing set: the defaults of FFClassifier.")
+DEFAULT = Recipe(
+    parameters={},
+    source="Nothing set: the defaults of FFClassifier.",
+    measured="1.34 % on MNIST and 9.76 % on Fashion-MNIST after 22 epochs, one seed",
+)
 
 ACCURATE = Recipe(
     parameters={
@@ -152,6 +156,7 @@ ACCURATE = Recipe(
         "max_iter": 30,
     },
     source="The most accurate settings found for two layers of 500 units, on validation data.",
+    measured="1.28 % on MNIST and 9.71 % on Fashion-MNIST, one seed",
 )
 
 RECIPES = {

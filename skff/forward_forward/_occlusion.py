@@ -2,30 +2,20 @@
 
 Hiding the pixels P of a sample changes the first layer's pre-activations by a thin product with
 the weights of P alone, so the first layer costs ``len(P)`` instead of `n_features`. All layers but
-the last are then computed for every class. The last one, ``g = k |relu(W n + b)|^2`` of the
-normalised activities n below it, is convex in n with a curvature of at most ``2 k W'W``: from the
-base point n, with gradient v and a step d to the occluded point,
-
-    ``g + v.d  <=  g(n + d)  <=  g + v.d + k |W d|^2``.
-
-With the top r singular values S and right singular vectors V of W,
-``|W d|^2 <= sum_i (S_i^2 - S_r^2) (V_i.d)^2 + S_r^2 |d|^2``. So r + 2 dot products bound each
-class's goodness from both sides. Where one class stays above all others, it is the prediction;
-elsewhere the classes that can still win are evaluated exactly. No label is needed, and nothing
-is approximated.
+the last are then computed for every class, and the last one's goodness is bounded from both sides
+by a few dot products. Where one class stays above all others, it is the prediction; elsewhere the
+classes that can still win are evaluated exactly. No label is needed, and nothing is approximated.
 """
-
-import math
 
 import numpy as np
 import torch
 
+from skff.forward_forward._goodness_bounds import BasePoint, GoodnessBounds, sum_rounding
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_tensor
 
 SCRATCH_ELEMENTS = 2**23  # 32 MB of float32 for each of the larger buffers
-RANK = 16
-EPSILON = torch.finfo(torch.float32).eps
+LARGEST_INPUT = 64  # root mean square; the training samples' is 1
 
 
 class OcclusionPredictor:
@@ -37,8 +27,8 @@ class OcclusionPredictor:
         Fitted.
     X : ndarray of shape (n_samples, n_features), float32
         Samples.
-    fill : ndarray of shape (1, n_features) or (n_samples, n_features), float32
-        Values of hidden features.
+    fill : array-like broadcastable to `X`
+        Values of hidden features, finite.
     keep : callable
         Features -> the features that the first layer reads.
     goodness : callable
@@ -53,12 +43,17 @@ class OcclusionPredictor:
     stats : dict of str -> int
         Counts over all calls: `pairs` of sample and window, those `unchanged` since the fill was
         there already, those `decided_by_bounds`, and `exact_class_evaluations` for the rest.
+
+    Raises
+    ------
+    ValueError
+        If `fill` is not finite numbers that broadcast to `X`.
     """
 
     def __init__(self, network, X, fill, *, keep, goodness, skip_first, classes):
         self.network = network
         self.X = keep(X)
-        self.fill = keep(np.broadcast_to(fill, (len(fill), X.shape[1])))
+        self.fill = keep(_check_fill(fill, X.shape))
         self.goodness = goodness
         self.skip_first = skip_first
         self.classes = classes
@@ -66,7 +61,8 @@ class OcclusionPredictor:
         kept = keep(np.arange(X.shape[1])[np.newaxis])[0]
         self.position = np.full(X.shape[1], len(kept))
         self.position[kept] = np.arange(len(kept))
-        self.bounds = _LastLayer.of(network, goodness)
+        self.widest = max(map(len, network.biases))
+        self.bounds = GoodnessBounds.of(network, goodness)
         self.stats = dict.fromkeys(
             ["pairs", "unchanged", "decided_by_bounds", "exact_class_evaluations"], 0
         )
@@ -108,7 +104,7 @@ class OcclusionPredictor:
         with torch.inference_mode():
             for first, block in self._window_blocks(windows):
                 weights = self._padded_weights()[block]  # (windows, pixels, units)
-                step = max(1, SCRATCH_ELEMENTS // (len(block) * weights.shape[2]))
+                step = self._rows_per_block(block, n_units=weights.shape[2])
                 for start in range(0, len(rows), step):
                     part = rows[start : start + step]
                     labels = self._predict_block(part, block, weights)
@@ -121,11 +117,18 @@ class OcclusionPredictor:
         n_kept = self.X.shape[1]
         table = np.full((len(windows), max(size, 1)), n_kept)
         for row, window in zip(table, windows, strict=True):
+            window = np.unique(window)  # a feature named twice is hidden once
             row[: len(window)] = self.position[window]
         units = len(self.network.biases[0])
         step = max(1, SCRATCH_ELEMENTS // (table.shape[1] * units))
         for first in range(0, len(windows), step):
             yield first, torch.from_numpy(table[first : first + step]).to(self.network.device)
+
+    def _rows_per_block(self, block, n_units):
+        """Return how many samples to take at once, so that no buffer exceeds the scratch memory."""
+        n_windows, n_pixels = block.shape
+        per_pair, n_classes = max(n_units, n_pixels, len(self.classes)), len(self.classes)
+        return max(1, SCRATCH_ELEMENTS // max(n_windows * per_pair, n_classes * self.widest))
 
     def _padded_weights(self):
         """Return s W' with a row of zeros for features that are not there, (n_kept + 1, units)."""
@@ -143,17 +146,43 @@ class OcclusionPredictor:
         best = base.best.expand(len(block), -1).clone()
         self.stats["pairs"] += changed.numel()
         self.stats["unchanged"] += int((~changed).sum())
+        is_large = self._is_large(x)
+        for k in torch.where(is_large)[0].tolist():
+            best[:, k] = self._predict_anew(x[k], fill[k % len(fill)], block)
+            self._count_exact(int(changed[:, k].sum()))
+        changed &= ~is_large
         if changed.any():
             sample, window = torch.nonzero(changed.t(), as_tuple=True)  # sample by sample
             best[window, sample] = self._decide(base, shift[window, sample], sample)
         return best.cpu().numpy()
 
+    def _is_large(self, x):
+        """Return which samples dwarf the training samples, (n,).
+
+        If what is large is hidden, what it added to Z cannot be taken off without rounding errors
+        as large as the rest.
+        """
+        norm = torch.linalg.vector_norm(x, dim=1) * self.network.input_scale
+        return norm > LARGEST_INPUT * x.shape[1] ** 0.5
+
+    def _predict_anew(self, x, fill, block):
+        """Return the best class of one sample under each window, (n_windows,)."""
+        step = max(1, SCRATCH_ELEMENTS // len(x))
+        parts = []
+        for windows in block.split(step):
+            is_hidden = x.new_zeros(len(windows), len(x) + 1, dtype=bool)
+            is_hidden = is_hidden.scatter_(1, windows, True)[:, :-1]
+            occluded = torch.where(is_hidden, fill, x)
+            parts.append(self._evaluate(self.network.project(occluded * self.network.input_scale)))
+        return torch.cat(parts)
+
     def _decide(self, base, shift, sample):
         """Return the best class of each changed pair, (n_pairs,)."""
         if self.bounds is None:
-            return self._evaluate_plainly(base.Z[sample] + shift)
+            self._count_exact(len(shift))
+            return self._evaluate(base.Z[sample] + shift)
         partial, lower, upper = self._bounds(base, shift, sample)
-        alive = upper >= lower.amax(1, keepdim=True)
+        alive = ~(upper < lower.amax(1, keepdim=True))  # NaN, of infinities, decides nothing
         best = alive.int().argmax(1)
         (open_pairs,) = torch.where(alive.sum(1) > 1)
         self.stats["decided_by_bounds"] += len(alive) - len(open_pairs)
@@ -163,7 +192,7 @@ class OcclusionPredictor:
             pair = open_pairs[pair]
             self.stats["exact_class_evaluations"] += len(pair)
             total = torch.full_like(alive, -torch.inf, dtype=partial.dtype)
-            exact = self._last_goodness(base.A[sample[pair], label] + shift[pair])
+            exact = self._last_goodness(base.A, shift, sample[pair], label, pair)
             total[alive] = partial[pair, label] + exact
             best[open_pairs] = total.argmax(1)
         return best
@@ -173,7 +202,8 @@ class OcclusionPredictor:
         n_classes = len(self.classes)
         partial, lower, upper = shift.new_empty(3, len(shift), n_classes)
         counts = torch.bincount(sample, minlength=len(base.A)).tolist()
-        step = max(1, SCRATCH_ELEMENTS // (8 * n_classes * shift.shape[1]))
+        step = max(1, SCRATCH_ELEMENTS // (8 * n_classes * self.widest))
+        rounding = sum_rounding(self.widest)
         stop = 0
         for k, count in enumerate(counts):
             end, stop = stop + count, stop
@@ -181,10 +211,11 @@ class OcclusionPredictor:
                 part = slice(start, min(start + step, end))
                 h = (base.A[k].unsqueeze(1) + shift[part]).relu_()  # (classes, pairs, units)
                 below, h = self._up_to_last(h)
-                low, high = self.bounds.around(base, k, h)
+                low, high = self.bounds.around(base.last, k, h)
+                allowance = rounding * below.abs()
                 partial[part] = below.t()
-                lower[part] = (below + low).t()
-                upper[part] = (below + high).t()
+                lower[part] = (below + low - allowance).t()
+                upper[part] = (below + high + allowance).t()
             stop = end
         return partial, lower, upper
 
@@ -199,30 +230,34 @@ class OcclusionPredictor:
                 below += self.goodness(h).view(shape)
         return below, h.view(*shape, -1)
 
-    def _last_goodness(self, first):
-        """Evaluate the last layer exactly from the first one's pre-activations, (n,)."""
-        network = self.network
-        step = max(1, SCRATCH_ELEMENTS // max(map(len, network.biases)))
+    def _last_goodness(self, A, shift, sample, label, pair):
+        """Evaluate the last layer exactly for some pairs and classes, (n,)."""
+        step = max(1, SCRATCH_ELEMENTS // self.widest)
         parts = []
-        for chunk in first.split(step):
-            _, h = self._up_to_last(chunk.relu())
-            parts.append(self.goodness(network.activities(-1, rms_normalize(h))))
+        for start in range(0, len(pair), step):
+            part = slice(start, start + step)
+            first = A[sample[part], label[part]].add_(shift[pair[part]])
+            _, h = self._up_to_last(first.relu_())
+            parts.append(self.goodness(self.network.activities(-1, rms_normalize(h))))
         return torch.cat(parts)
 
-    def _evaluate_plainly(self, Z):
-        """Predict from changed pre-activations without bounds, (n,)."""
+    def _evaluate(self, Z):
+        """Return the best class for given first pre-activations, without bounds, (n,)."""
         network = self.network
         parts = []
         for chunk in Z.split(network.rows_per_chunk()):
             if network.readout:
                 scores = network.logits(network.neutral_activities(chunk))
-                self.stats["exact_class_evaluations"] += len(chunk)
             else:
                 goodness = network.class_goodness(chunk, self.goodness)
-                scores = goodness[int(self.skip_first) :].sum(0)
-                self.stats["exact_class_evaluations"] += scores.numel()
+                skipped = int(self.skip_first and len(goodness) > 1)
+                scores = goodness[skipped:].sum(0)
             parts.append(scores.argmax(1))
         return torch.cat(parts)
+
+    def _count_exact(self, n_pairs):
+        n_passes = 1 if self.network.readout else len(self.classes)
+        self.stats["exact_class_evaluations"] += n_pairs * n_passes
 
     def _tensor(self, X):
         return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
@@ -235,84 +270,26 @@ class _Base:
         network, bounds = predictor.network, predictor.bounds
         self.Z = network.project(x * network.input_scale)
         if bounds is None:
-            stats = predictor.stats.copy()
-            self.best = predictor._evaluate_plainly(self.Z)
-            predictor.stats.update(stats)  # the base is no pair
+            self.best = predictor._evaluate(self.Z)
             return
         self.A = self.Z.unsqueeze(1) + network.label_shifts()  # (rows, classes, units)
         below, h = predictor._up_to_last(self.A.relu())
-        shape = h.shape
-        self.n = rms_normalize(h.flatten(0, 1)).view(shape)
-        r = network.activities(-1, self.n.flatten(0, 1))
-        self.g = predictor.goodness(r).view(shape[:2])
-        self.v = (r @ bounds.weight).mul_(2 * bounds.factor).view(shape)
-        self.vn = (self.v * self.n).sum(-1)
-        self.nn = self.n.square().sum(-1)
-        self.Vn = self.n @ bounds.V  # (rows, classes, rank)
-        size = self.v.norm(dim=-1) * bounds.root + self.g.abs() + below.abs()
-        self.allowance = bounds.rounding * size
-        self.best = (below + self.g).argmax(1)
+        self.last = BasePoint(bounds, h)
+        self.best = (below + self.last.g).argmax(1)
 
 
-class _LastLayer:
-    """Bounds on the last layer's goodness around a base point.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (n_units, n_inputs)
-        Of the last layer.
-    factor : float
-        The goodness is this times the squared norm of the activities.
-    """
-
-    def __init__(self, weight, factor):
-        self.weight = weight
-        self.factor = factor
-        self.root = math.sqrt(weight.shape[1])  # the norm of a normalised input
-        singular, Vh = torch.linalg.svd(weight, full_matrices=False)[1:]
-        rank = min(RANK, len(singular) - 1)
-        self.V = Vh[:rank].t().contiguous()  # (n_inputs, rank)
-        self.rest = singular[rank].square() * (1 + 1e-4)
-        self.excess = singular[:rank].square() * (1 + 1e-4) - self.rest
-        # Longest sums of float32 terms: a dot product may be off by n_inputs epsilons of its size.
-        self.rounding = 4 * EPSILON * max(weight.shape)
-
-    @classmethod
-    def of(cls, network, goodness):
-        """Return the bounds, or None where everything is evaluated exactly."""
-        if network.readout or network.n_layers == 1 or not hasattr(goodness, "slope"):
-            return None
-        weight = network.weights[-1]
-        return cls(weight, goodness.slope(len(weight)) / 2)
-
-    def around(self, base, k, h):
-        """Bound the goodness of occluded versions of a sample.
-
-        Parameters
-        ----------
-        base : _Base
-            The samples as they are.
-        k : int
-            Which of them.
-        h : Tensor of shape (n_classes, m, n_inputs)
-            Activities below the last layer, not normalised.
-
-        Returns
-        -------
-        lower, upper : Tensor of shape (n_classes, m)
-            Goodness of the last layer lies between.
-        """
-        length = torch.linalg.vector_norm(h, dim=-1)
-        inverse = self.root / length.clamp_min(1e-8)
-        n_classes, m, n_inputs = h.shape
-        columns = torch.empty(n_classes, n_inputs, 2 + self.V.shape[1], device=h.device)
-        columns[:, :, 0], columns[:, :, 1], columns[:, :, 2:] = base.n[k], base.v[k], self.V
-        products = torch.bmm(h, columns).mul_(inverse.unsqueeze(-1))
-        along, slope, projected = products[..., 0], products[..., 1], products[..., 2:]
-        distance = (length * inverse).square_() + base.nn[k].unsqueeze(1) - 2 * along
-        distance = distance.clamp_min_(0).add_(self.rounding * self.root**2)
-        inside = (projected - base.Vn[k].unsqueeze(1)).square_() @ self.excess
-        curved = (inside + self.rest * distance) * self.factor
-        linear = base.g[k].unsqueeze(1) + slope - base.vn[k].unsqueeze(1)
-        allowance = base.allowance[k].unsqueeze(1)
-        return linear - allowance, linear + curved + allowance
+def _check_fill(fill, shape):
+    """Return the fill as float32 of shape (1, n_features) or (n_samples, n_features)."""
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(fill, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("Got fill with NaN or infinity, but expected finite float32 numbers.")
+    try:
+        np.broadcast_to(numbers, shape)
+    except ValueError:
+        raise ValueError(
+            f"Got fill of shape {numbers.shape}, but expected one that broadcasts to {shape}, the "
+            "shape of X: one value per hidden feature."
+        ) from None
+    numbers = np.atleast_2d(numbers)
+    return np.broadcast_to(numbers, (len(numbers), shape[1]))

@@ -1,0 +1,144 @@
+"""Bounds on the last layer's goodness under occlusion, without evaluating the layer.
+
+The last layer's goodness ``g(n) = k |relu(W n + b)|^2`` of the normalised activities n below it is
+convex, with a curvature of at most ``2 k W'W``: from the base point n, with gradient v and a step
+d to the occluded point,
+
+    ``g + v.d  <=  g(n + d)  <=  g + v.d + k |W d|^2``.
+
+With the top r singular values S and right singular vectors V of W,
+``|W d|^2 <= sum_i (S_i^2 - S_r^2) (V_i.d)^2 + S_r^2 |d|^2``. So r + 2 dot products bound each
+class's goodness from both sides.
+"""
+
+import math
+
+import torch
+
+from skff.forward_forward._network import rms_normalize
+from skff.forward_forward._tensors import as_numpy, as_writable_tensor
+
+RANK = 16
+SLACK = 1e-2  # share by which curvatures are raised: singular vectors are not quite orthogonal
+SMALLEST_NORM = 1e-8  # to which `rms_normalize` raises norms
+
+
+class BasePoint:
+    """The last layer at the samples as they are, under every label.
+
+    Parameters
+    ----------
+    bounds : GoodnessBounds
+    h : Tensor of shape (n_samples, n_classes, n_inputs)
+        Activities below the last layer, not normalised.
+    """
+
+    def __init__(self, bounds, h):
+        shape = h.shape
+        self.n = rms_normalize(h.flatten(0, 1)).view(shape)
+        r = torch.addmm(bounds.bias, self.n.flatten(0, 1), bounds.weight.t()).relu_()
+        self.g = bounds.goodness(r).view(shape[:2])
+        self.v = (r @ bounds.weight).mul_(2 * bounds.factor).view(shape)
+        self.vn = (self.v * self.n).sum(-1)
+        self.nn = self.n.square().sum(-1)
+        self.Vn = self.n @ bounds.V  # (n_samples, n_classes, rank)
+        self.r_norm = torch.linalg.vector_norm(r, dim=-1).view(shape[:2])
+
+
+class GoodnessBounds:
+    """Bounds on the last layer's goodness around a base point.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_units, n_inputs)
+        Of the last layer.
+    bias : Tensor of shape (n_units,)
+        Likewise.
+    goodness : callable
+        Activities -> goodness, with gradient ``slope * h``.
+    """
+
+    def __init__(self, weight, bias, goodness):
+        self.weight, self.bias, self.goodness = weight, bias, goodness
+        self.factor = goodness.slope(len(weight)) / 2
+        self.root = math.sqrt(weight.shape[1])  # the norm of a normalised input
+        singular, Vh = torch.linalg.svd(weight, full_matrices=False)[1:]
+        rank = min(RANK, len(singular) - 1)
+        self.V = Vh[:rank].t().contiguous()  # (n_inputs, rank)
+        self.rest = singular[rank].square() * (1 + SLACK)
+        self.excess = singular[:rank].square() * (1 + SLACK) - self.rest
+        self.largest = singular[0]
+        self.rounding = sum_rounding(max(weight.shape))
+        # What the terms of the pre-activations' sums add up to at most, as a norm over the units.
+        self.terms = weight.norm() * self.root + bias.norm()
+
+    @classmethod
+    def of(cls, network, goodness):
+        """Return the bounds, or None where they do not hold: without slope it may be anything."""
+        if network.readout or network.n_layers == 1 or not hasattr(goodness, "slope"):
+            return None
+        weight, bias = network.weights[-1], network.biases[-1]
+        return cls(weight, bias, goodness) if goodness.slope(len(weight)) > 0 else None
+
+    def around(self, base, k, h):
+        """Bound the goodness of occluded versions of a sample.
+
+        Parameters
+        ----------
+        base : BasePoint
+            The samples as they are.
+        k : int
+            Which of them.
+        h : Tensor of shape (n_classes, m, n_inputs)
+            Activities below the last layer, not normalised.
+
+        Returns
+        -------
+        lower, upper : Tensor of shape (n_classes, m)
+            Goodness of the last layer lies between.
+        """
+        length = torch.linalg.vector_norm(h, dim=-1)
+        inverse = self.root / length.clamp_min(SMALLEST_NORM)
+        n_classes, m, n_inputs = h.shape
+        columns = h.new_empty(n_classes, n_inputs, 2 + self.V.shape[1])
+        columns[:, :, 0], columns[:, :, 1], columns[:, :, 2:] = base.n[k], base.v[k], self.V
+        products = torch.bmm(h, columns).mul_(inverse.unsqueeze(-1))
+        along, slope, projected = products[..., 0], products[..., 1], products[..., 2:]
+        distance = (length * inverse).square_() + base.nn[k].unsqueeze(1) - 2 * along
+        distance = distance.clamp_min_(0).add_(4 * self.rounding * self.root**2)
+        inside = (projected - base.Vn[k].unsqueeze(1)).square_() @ self.excess
+        curved = (inside + self.rest * distance) * self.factor
+        linear = base.g[k].unsqueeze(1) + slope - base.vn[k].unsqueeze(1)
+        # Errors of the pre-activations, of `rounding * terms`, times the gradient at either end.
+        gradient = base.r_norm[k].unsqueeze(1) + self.largest * distance.sqrt_()
+        allowance = gradient.mul_(2 * self.factor * self.rounding * self.terms)
+        return linear - allowance, linear.add_(curved).add_(allowance)
+
+    def __getstate__(self):
+        # As the network's weights: in main memory, wherever they are loaded.
+        return {name: as_numpy(value) for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state):
+        self.__dict__.update({name: as_writable_tensor(v) for name, v in state.items()})
+
+
+def sum_rounding(n_terms):
+    """Bound the rounding error of a float32 sum, relative to the sum of its terms' sizes.
+
+    Parameters
+    ----------
+    n_terms : int
+        Length of the sum.
+
+    Returns
+    -------
+    rounding : float
+        At most 64 terms may be added one by one in any order; of more, which are added in blocks,
+        it is 8 times the error to be expected.
+
+    References
+    ----------
+    .. [1] N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis",
+       SIAM Journal on Scientific Computing 41, 2019.
+    """
+    return 4 * torch.finfo(torch.float32).eps * math.sqrt(n_terms)

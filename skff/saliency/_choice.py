@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from skff.saliency._pipelines import find_occlusion_predictor
+
 
 def choose_engine(name, task):
     """Return the name of the engine to use, after checking that it is valid.
@@ -35,7 +37,8 @@ def choose_engine(name, task):
     if name == "incremental" and not has_door:
         raise ValueError(
             f"Got engine='incremental' with {type(task.estimator).__name__}, but expected an "
-            "estimator that has `occlusion_predictor` and X with 2 axes."
+            "estimator that has `occlusion_predictor`, or a Pipeline of scalers that ends in one, "
+            "and X with 2 axes."
         )
     if name == "incremental" or (name == "auto" and has_door):
         return "incremental"
@@ -44,7 +47,7 @@ def choose_engine(name, task):
 
 def _has_door(task):
     one_sample = task.samples.restore(task.samples.values[:1])
-    return hasattr(task.estimator, "occlusion_predictor") and np.ndim(one_sample) == 2
+    return find_occlusion_predictor(task.estimator) is not None and np.ndim(one_sample) == 2
 
 
 def _predict_or_score(name, task):

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
+from skff.saliency._pipelines import find_occlusion_predictor
 from skff.saliency._samples import Samples
 from skff.saliency._scoring import Score
 from skff.saliency._tally import Tally, Truth, WindowScores
@@ -111,15 +112,15 @@ def predict(task):
 def incremental(task):
     """Ask ``estimator.occlusion_predictor`` for the predictions, block of rows by block of rows.
 
-    The predictor's ``predict(rows, pixels)`` gives the labels of the samples `rows` with the
-    features `pixels` hidden; ``predict_many(rows, windows)``, where it exists, does so for a list
-    of them and returns labels of shape (n_windows, n_rows). Counts in its ``stats``, a dict of
-    numbers, are added up over all calls.
+    In a Pipeline of scalers the last step is asked, in a search the best estimator. The predictor's
+    ``predict(rows, pixels)`` gives the labels of the samples `rows` with the features `pixels`
+    hidden; ``predict_many(rows, windows)``, where it exists, does so for a list of them and returns
+    labels of shape (n_windows, n_rows). Counts in its ``stats``, a dict of numbers, are added up
+    over all calls.
     """
     flat = task.samples.values
-    predictor = task.estimator.occlusion_predictor(
-        task.samples.restore(flat), fill=task.samples.fill
-    )
+    make_predictor = find_occlusion_predictor(task.estimator)
+    predictor = make_predictor(task.samples.restore(flat), fill=task.samples.fill)
     tally, stats = Tally(task.truth, len(task.windows)), {}
     block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(task.windows)))
     blocks = _split(len(task.samples), -(-len(task.samples) // block_rows))

@@ -68,9 +68,10 @@ class ADSExplainer(BaseEstimator):
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
         How the occluded data is scored; all engines agree. "score": any score, the whole data once
         per window. "predict": accuracy only, re-predicts only the rows that a window changes.
-        "incremental": accuracy only, asks ``estimator.occlusion_predictor(X, fill=fill)``. "auto"
-        is the last of these that is valid. The last two need predictions that do not depend on
-        the batch; "auto" checks that on some rows.
+        "incremental": accuracy only, asks ``estimator.occlusion_predictor(X, fill=fill)``, also
+        behind scalers in a Pipeline and in a search. "auto" is the last of these that is valid.
+        The last two need predictions that do not depend on the batch; "auto" checks that on some
+        rows.
     n_jobs : int or None, default=None
         Number of joblib workers. The result does not depend on it.
     batch_size : int or None, default=None

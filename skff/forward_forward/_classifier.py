@@ -30,7 +30,7 @@ from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network, goodness_in_chunks, logits_in_chunks
 from skff.forward_forward._occlusion import OcclusionPredictor
 from skff.forward_forward._precision import matmul_precision
-from skff.forward_forward._training import Rule, Trainer
+from skff.forward_forward._training import SCHEDULES, Rule, Trainer, open_ended
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
@@ -93,8 +93,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     weight_decay : float, default=0.0
         Decoupled decay: each update shrinks the weights by the learning rate times this.
     batch_size : int or "auto", default="auto"
-        Samples per update; "auto" is ``n_samples // 100`` clipped to [16, 256]. Larger than the
-        data means all of them.
+        Samples per update; "auto" is ``n_samples // 100``, in `partial_fit` ``n_samples // 25``,
+        clipped to [16, 256]. Larger than the data means all of them.
     max_iter : int or "auto", default="auto"
         Epochs; with ``training="greedy"``, epochs per layer. "auto" is as many as 5,000 updates
         take, but at least 20 and at most 60.
@@ -289,8 +289,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Pass once over some data, going on from the present weights.
 
-        The learning rate stays at `learning_rate_init`, and the scale of the first call's data
-        is kept. The optimizer's state lasts from call to call.
+        The optimizer's state lasts from call to call, and the scale of the first call's data is
+        kept. As the last pass is not known, "cooldown" stands for a learning rate that falls as
+        one over the root of the number of updates after the first 1,000, and the weights that
+        predict are a mean over the updates, two thirds of it over the last fifth of them.
 
         Parameters
         ----------
@@ -592,17 +594,16 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             negligible=NEGLIGIBLE_SIGNAL,
         )
 
-    def _course(self, n_samples, **changes):
-        settings = {
-            "batch_size": parameters.resolve_batch_size(self.batch_size, n_samples),
-            "max_iter": parameters.resolve_max_iter(self.max_iter, n_samples, self.batch_size),
-            "learning_rate": self.learning_rate,
-            "n_iter_no_change": self.n_iter_no_change,
-            "tol": self.tol,
-        }
-        return Course(**(settings | changes))
+    def _course(self, n_samples):
+        return Course(
+            batch_size=parameters.resolve_batch_size(self.batch_size, n_samples),
+            max_iter=parameters.resolve_max_iter(self.max_iter, n_samples, self.batch_size),
+            learning_rate=self.learning_rate,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+        )
 
-    def _make_trainer(self, network, layers, generator, readout=False):
+    def _make_trainer(self, network, layers, generator, readout=False, average=None):
         return Trainer(
             network,
             layers,
@@ -612,6 +613,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             readout=readout,
+            average=average,
         )
 
     def _initialize(self, X, n_classes, generator):
@@ -679,26 +681,39 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             network = self._initialize(X, len(classes), generator)
             vars(self).update(_fitted_attributes(network, classes, []))
         layers, head = range(self.n_layers_), self.readout == "softmax"
-        self._trainer = self._make_trainer(self._network, layers, generator, head)
+        learning = self._network.to(self.device_)
+        self._trainer = self._make_trainer(learning, layers, generator, head, self._network)
 
     def _pass_once(self, X, y, sample_weight):
         trainer = self._trainer
         trainer.learning_rate = self.learning_rate_init
-        before = trainer.network.to(trainer.network.device)
+        before = trainer.average.to(trainer.average.device)
         with torch.no_grad(), matmul_precision(self.matmul_precision):
             data = self._training_data(trainer.network, X, y, sample_weight)
-            course = self._course(len(data), learning_rate="constant", max_iter=1)
+            # What comes at once is mostly one of several parts.
+            batch_size = parameters.resolve_batch_size(self.batch_size, len(data), auto=25)
             try:
-                record = run_epoch(trainer, data, self._rule(), course, epoch=0)
+                record = run_epoch(
+                    trainer,
+                    data,
+                    self._rule(),
+                    batch_size,
+                    len(self.history_),
+                    schedule=self._open_ended_schedule(trainer),
+                )
             except BaseException:
-                trainer.network.copy_from(before)
+                trainer.average.copy_from(before)
                 del self._trainer  # whose moments may be spoilt
                 raise
-        record["epoch"] = len(self.history_) + 1
         self.history_.append(record)
         self.n_iter_ = count_epochs(self.history_)
         if self.verbose:
             print(describe(record, record["epoch"]), flush=True)
+
+    def _open_ended_schedule(self, trainer):
+        if self.learning_rate == "constant":
+            return SCHEDULES["constant"]
+        return lambda done: open_ended(trainer.n_updates)
 
     def _validation_score(self, network, held_out, layers):
         X, y, sample_weight = held_out

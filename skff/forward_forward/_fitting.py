@@ -55,10 +55,18 @@ def train_layers(trainer, data, rule, course, monitor, validate=None):
     ValueError
         When a layer's loss is no longer finite.
     """
+    schedule = SCHEDULES[course.learning_rate]
     best = _Best(trainer.network, course)
     for epoch in range(course.max_iter):
         monitor.begin_epoch()
-        record = run_epoch(trainer, data, rule, course, epoch)
+        record = run_epoch(
+            trainer,
+            data,
+            rule,
+            course.batch_size,
+            epoch,
+            schedule=lambda done, epoch=epoch: schedule((epoch + done) / course.max_iter),
+        )
         if validate is not None:
             record["validation_score"] = validate()
             best.update(record["validation_score"])
@@ -67,29 +75,27 @@ def train_layers(trainer, data, rule, course, monitor, validate=None):
     best.restore()
 
 
-def run_epoch(trainer, data, rule, course, epoch):
+def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     """Train for one epoch and describe it.
 
     Parameters
     ----------
-    trainer, data, rule, course
+    trainer, data, rule
         See `train_layers`.
+    batch_size : int
+        Samples per update.
     epoch : int
-        Epochs already done under this course.
+        Epochs already done with this trainer.
+    schedule : callable
+        Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
 
     Returns
     -------
     record : dict
         See `FFClassifier.history_`.
     """
-    start = perf_counter()
-    schedule = SCHEDULES[course.learning_rate]
-    loss, win_share = trainer.epoch(
-        data,
-        rule,
-        batch_size=course.batch_size,
-        schedule=lambda done: schedule((epoch + done) / course.max_iter),
-    )
+    start, factor = perf_counter(), schedule(0.0)
+    loss, win_share = trainer.epoch(data, rule, batch_size=batch_size, schedule=schedule)
     n_layers = len(trainer.layers)
     for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
         _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
@@ -100,7 +106,7 @@ def run_epoch(trainer, data, rule, course, epoch):
         "epoch": epoch + 1,
         "layers": list(trainer.layers),
         "seconds": perf_counter() - start,
-        "learning_rate": trainer.learning_rate * schedule(epoch / course.max_iter),
+        "learning_rate": trainer.learning_rate * factor,
         "loss": loss[:n_layers],
         "positive_share": win_share[:n_layers],
     }

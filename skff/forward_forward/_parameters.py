@@ -189,8 +189,8 @@ def layer_sizes(hidden_layer_sizes):
     return [int(n) for n in sizes]
 
 
-def resolve_batch_size(batch_size, n_samples):
-    """Return the samples per update: "auto" is a hundredth of the data within [16, 256].
+def resolve_batch_size(batch_size, n_samples, auto=100):
+    """Return the samples per update: "auto" is a small part of the data within [16, 256].
 
     Parameters
     ----------
@@ -198,6 +198,8 @@ def resolve_batch_size(batch_size, n_samples):
         The parameter.
     n_samples : int
         Size of the training set, an upper bound.
+    auto : int, default=100
+        Updates per pass that "auto" aims at.
 
     Returns
     -------
@@ -205,7 +207,7 @@ def resolve_batch_size(batch_size, n_samples):
         At least 1.
     """
     if batch_size == "auto":
-        batch_size = int(np.clip(n_samples // 100, 16, 256))
+        batch_size = int(np.clip(n_samples // auto, 16, 256))
     return min(batch_size, n_samples)
 
 

@@ -4,17 +4,24 @@ A layer's update is the product of its own error signal with its own input. The 
 the layer's own goodness; no graph and no gradient ever crosses from one layer to another.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
 
-from skff.forward_forward._network import SCRATCH_ELEMENTS, rms_normalize
+from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 from skff.forward_forward.goodness import goodness_gradient
 from skff.forward_forward.losses import loss_gradients
 from skff.forward_forward.negatives import draw_negatives
+
+TEACHING_STEP = 32  # samples
+STEADY_UPDATES = 1000
+AVERAGE_POWER = 4
+# Activities of candidate labels computed at once: 1 MB of float32 stays in a core's cache.
+CANDIDATE_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,14 @@ def cooldown(progress):
     return min(1.0, 2.0 * (1.0 - progress))
 
 
+def open_ended(n_updates):
+    """Keep the learning rate for some updates, then lower it as one over the root of their number.
+
+    For a training whose end is not known.
+    """
+    return math.sqrt(STEADY_UPDATES / max(n_updates, STEADY_UPDATES))
+
+
 SCHEDULES = {"constant": constant, "cooldown": cooldown}
 
 _CPU_STATE_SIZE = torch.Generator().get_state().numel()
@@ -76,6 +91,15 @@ class Trainer:
         Decoupled; spares the biases.
     readout : bool, default=False
         Whether the network's softmax head learns too.
+    average : Network, default=None
+        Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
+        as the fourth power of k. It is to the network what a fallen learning rate would be,
+        whenever training stops.
+
+    References
+    ----------
+    .. [1] O. Shamir and T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization:
+       Convergence Results and Optimal Averaging Schemes", ICML 2013 (polynomial-decay averaging).
     """
 
     def __init__(
@@ -89,6 +113,7 @@ class Trainer:
         momentum=0.9,
         weight_decay=0.0,
         readout=False,
+        average=None,
     ):
         self.network = network
         self.layers = layers
@@ -98,6 +123,8 @@ class Trainer:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.readout = readout
+        self.average = average
+        self.n_updates = 0
         self.peers = [torch.zeros_like(bias) for bias in network.biases]
         self.optimizer = self._make_optimizer()
 
@@ -160,6 +187,11 @@ class Trainer:
                 if tensor.ndim == 2:
                     tensor.mul_(1 - rate * self.weight_decay)
         self.optimizer.step()
+        self.n_updates += 1
+        if self.average is not None:
+            share = (1 + AVERAGE_POWER) / (self.n_updates + AVERAGE_POWER)
+            for mean, now in zip(self.average.tensors(), self.network.tensors(), strict=True):
+                mean.lerp_(now, share)
 
     def _tidy(self):
         self.optimizer.zero_grad()  # the gradients are as large as the weights
@@ -286,9 +318,13 @@ def _teaching_samples(upstream, rule):
     if not rule.negligible or rule.peer_normalization or upstream.device.type != "cpu":
         return everyone
     strength = upstream.abs().view(2, -1).amax(0)
-    (teaching,) = torch.where(strength > rule.negligible * strength.mean())
+    n_teaching = int((strength > rule.negligible * strength.mean()).sum())
+    # Products in low precision are compiled for each shape they meet: let them meet few.
+    n_teaching = -(-n_teaching // TEACHING_STEP) * TEACHING_STEP
     # Gathering rows costs more than it saves when most of them stay.
-    return teaching if len(teaching) < 0.8 * len(strength) else everyone
+    if n_teaching >= 0.8 * len(strength):
+        return everyone
+    return strength.topk(n_teaching).indices
 
 
 def _pairs_of(values, samples):
@@ -307,7 +343,7 @@ def _pairs(network, Z, y, rule, generator, log_proba):
         return rule.goodness(h.flatten(0, 1)).view(len(rows), -1)
 
     def first_layer_goodness(candidates):
-        chunk = max(1, SCRATCH_ELEMENTS // (len(candidates) * Z.shape[1]))
+        chunk = max(1, CANDIDATE_ELEMENTS // (len(candidates) * Z.shape[1]))
         return torch.cat([goodness_of(rows, candidates) for rows in Z.split(chunk)])
 
     scores = {

@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from forward_forward.samples import (
     gaussian_classes,
     params_for,
@@ -324,11 +325,52 @@ def test_a_warm_started_fit_leaves_earlier_copies_of_the_weights_alone():
     np.testing.assert_array_equal(held, before)
 
 
-def test_partial_fit_from_the_start_equals_an_epoch_of_fit_at_a_constant_rate():
+def test_partial_fit_predicts_with_the_average_of_an_epoch_of_fit():
     X, y = gaussian_classes()
-    clf = tiny_classifier().partial_fit(X, y, classes=[0, 1, 2])
-    expected = tiny_classifier(max_iter=1, learning_rate="constant").fit(X, y)
-    assert same_weights(clf, expected)
+    clf = tiny_classifier(batch_size=len(X))  # one update per pass
+    learning = []
+    for _ in range(6):
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+        learning.append([tensor.clone() for tensor in clf._trainer.network.tensors()])
+    k = torch.arange(1, 7)
+    weight = k * (k + 1) * (k + 2) * (k + 3)  # a product of four, for the fourth power
+    for mean, *path in zip(clf._network.tensors(), *learning, strict=True):
+        expected = torch.tensordot(weight / weight.sum(), torch.stack(path), 1)
+        torch.testing.assert_close(mean, expected)
+
+
+def test_partial_fit_from_the_start_learns_as_an_epoch_of_fit_at_a_constant_rate():
+    X, y = gaussian_classes()
+    clf = tiny_classifier(batch_size=16).partial_fit(X, y, classes=[0, 1, 2])
+    expected = tiny_classifier(batch_size=16, max_iter=1, learning_rate="constant").fit(X, y)
+    found = clf._trainer.network.tensors()
+    assert all(map(torch.equal, found, expected._network.tensors()))
+
+
+@pytest.mark.parametrize("learning_rate", ["constant", "cooldown"])
+def test_partial_fit_lowers_the_rate_after_a_thousand_updates(learning_rate):
+    X, y = gaussian_classes(n_samples=20)
+    clf = tiny_classifier((2,), batch_size=1, learning_rate=learning_rate)
+    for _ in range(100):
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+    rates = [record["learning_rate"] / clf.learning_rate_init for record in clf.history_]
+    n_updates = np.arange(100) * 20
+    falling = learning_rate == "cooldown"
+    expected = np.sqrt(1000 / np.maximum(n_updates, 1000)) if falling else np.ones(100)
+    np.testing.assert_allclose(rates, expected)
+
+
+@pytest.mark.usefixtures("image_folder")
+def test_partial_fit_over_chunks_of_a_memmap_comes_close_to_fit(tmp_path):
+    train, test = fetch_mnist(), fetch_mnist(subset="test")
+    np.save(tmp_path / "X.npy", train.data[:3000])
+    X, y = np.load(tmp_path / "X.npy", mmap_mode="r"), train.target[:3000]
+    parts = FFClassifier((100,), random_state=0)
+    for _ in range(10):
+        for rows in np.split(np.arange(3000), 5):
+            parts.partial_fit(X[rows], y[rows], classes=np.arange(10))
+    whole = FFClassifier((100,), max_iter=10, random_state=0).fit(X, y)
+    assert parts.score(test.data, test.target) > whole.score(test.data, test.target) - 0.005
 
 
 def test_partial_fit_over_chunks_learns_classes_that_come_one_after_another():

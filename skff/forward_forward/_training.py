@@ -150,7 +150,7 @@ class Trainer:
             Share of samples whose positive has more goodness than their negative, and of those
             that the head classifies correctly.
         """
-        order = torch.randperm(len(data), generator=self.generator, device=self.generator.device)
+        order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
         totals = 0.0
         for start in range(0, len(order), batch_size):
             x, y, weight = data.batch(order[start : start + batch_size], self.generator)

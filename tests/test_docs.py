@@ -14,7 +14,11 @@ from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [DOCS / "extending.rst", DOCS / "recipes.rst", *sorted((DOCS / "user_guide").glob("[!i]*.rst"))]
+PAGES = [
+    DOCS / "extending.rst",
+    DOCS / "recipes.rst",
+    *sorted((DOCS / "user_guide").glob("[!i]*.rst")),
+]
 REGISTRIES = {
     "goodness": GOODNESS,
     "losses": LOSSES,

@@ -69,7 +69,8 @@ def parse_options(argv):
     )
     add = parser.add_argument
     add("--data", choices=[*DATA, "both"], default="digits" if smoke else "mnist")
-    add("--seeds", type=int, default=1 if smoke else 3, help="number of seeds: 0, 1, ...")
+    add("--seeds", type=int, default=1 if smoke else 3, help="number of seeds")
+    add("--first-seed", type=int, default=0, help="the others follow it")
     add("--contestants", nargs="+", choices=CONTESTANTS, help="default: all")
     add("--hidden", type=int, nargs="+", default=[500, 500], help="units of each layer")
     add("--epochs", type=int, default=2 if smoke else 30)
@@ -114,7 +115,7 @@ def _check_recipe(parser, name):
 def plan(options, data):
     """Yield the runs on a data set: dicts of everything a contestant needs to know."""
     shared = {name: getattr(options, name) for name in RUN_OPTIONS} | {"data": data, "budget": 0.0}
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for contestant in _turns(options, seed):
             run = shared | {"contestant": contestant, "seed": seed}
             if not options.learning_rates:

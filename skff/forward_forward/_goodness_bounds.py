@@ -9,10 +9,6 @@ d to the occluded point,
 With the top r singular values S and right singular vectors V of W,
 ``|W d|^2 <= sum_i (S_i^2 - S_r^2) (V_i.d)^2 + S_r^2 |d|^2``. So r + 2 dot products bound each
 class's goodness from both sides.
-
-Where that is not enough, the layer is evaluated with products of low precision, of which the
-largest possible error is known: ``sqrt(g / k)`` is a norm, so an error e of its vector moves it by
-at most ``|e|``.
 """
 
 import math
@@ -20,13 +16,10 @@ import math
 import torch
 
 from skff.forward_forward._network import rms_normalize
-from skff.forward_forward._precision import matmul_precision
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 
 RANK = 16
 SLACK = 1e-2  # share by which curvatures are raised: singular vectors are not quite orthogonal
-BFLOAT16_ROUNDING = 2**-7  # relative, to whichever of the two neighbours
-PRODUCT_ROWS = 256  # of a product in low precision
 SMALLEST_NORM = 1e-8  # to which `rms_normalize` raises norms
 
 
@@ -78,11 +71,6 @@ class GoodnessBounds:
         self.rounding = sum_rounding(max(weight.shape))
         # What the terms of the pre-activations' sums add up to at most, as a norm over the units.
         self.terms = weight.norm() * self.root + bias.norm()
-        # Weights that bfloat16 holds as they are: a product rounds nothing but its input.
-        self.coarse = weight.bfloat16().to(weight.dtype)
-        lost = torch.linalg.matrix_norm(weight - self.coarse, 2) * (1 + SLACK)
-        rounded = (self.largest * (1 + SLACK) + lost) * BFLOAT16_ROUNDING
-        self.coarse_error = (lost + rounded) * self.root + 2 * self.rounding * self.terms
 
     @classmethod
     def of(cls, network, goodness):
@@ -125,34 +113,6 @@ class GoodnessBounds:
         gradient = base.r_norm[k].unsqueeze(1) + self.largest * distance.sqrt_()
         allowance = gradient.mul_(2 * self.factor * self.rounding * self.terms)
         return linear - allowance, linear.add_(curved).add_(allowance)
-
-    def screen(self, h):
-        """Bound the goodness by a product of low precision, where the machine has a fast one.
-
-        Parameters
-        ----------
-        h : Tensor of shape (n, n_inputs)
-            Activities below the last layer, not normalised.
-
-        Returns
-        -------
-        lower, upper : Tensor of shape (n,)
-            Goodness of the last layer lies between.
-        """
-        r = torch.cat([self._coarse_activities(rows) for rows in h.split(PRODUCT_ROWS)])
-        g = self.goodness(r)
-        error = self.coarse_error
-        allowance = torch.linalg.vector_norm(r, dim=1).mul_(2).add_(error)
-        allowance *= error * self.factor
-        return g - allowance, g + allowance
-
-    def _coarse_activities(self, h):
-        n_rows = len(h)
-        # A product of a new shape is first compiled, for longer than it takes: allow few shapes.
-        padding = (1 << (n_rows - 1).bit_length()) - n_rows
-        inputs = torch.nn.functional.pad(rms_normalize(h), (0, 0, 0, padding))
-        with matmul_precision("medium"):  # float32 may be rounded to bfloat16
-            return torch.addmm(self.bias, inputs, self.coarse.t())[:n_rows].relu_()
 
     def __getstate__(self):
         # As the network's weights: in main memory, wherever they are loaded.

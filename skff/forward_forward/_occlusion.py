@@ -4,8 +4,7 @@ Hiding the pixels P of a sample changes the first layer's pre-activations by a t
 the weights of P alone, so the first layer costs ``len(P)`` instead of `n_features`. All layers but
 the last are then computed for every class, and the last one's goodness is bounded from both sides
 by a few dot products. Where one class stays above all others, it is the prediction; elsewhere the
-classes that can still win are bounded again, by a product in low precision and its largest error,
-and the few that are left are evaluated exactly. No label is needed, and nothing is approximated.
+classes that can still win are evaluated exactly. No label is needed, and nothing is approximated.
 """
 
 import numpy as np
@@ -17,8 +16,6 @@ from skff.forward_forward._tensors import as_tensor
 
 SCRATCH_ELEMENTS = 2**23  # 32 MB of float32 for each of the larger buffers
 LARGEST_INPUT = 64  # root mean square; the training samples' is 1
-STATS = ["pairs", "unchanged", "decided_by_bounds", "decided_by_screening"]
-STATS += ["exact_class_evaluations"]
 
 
 class OcclusionPredictor:
@@ -45,8 +42,7 @@ class OcclusionPredictor:
     ----------
     stats : dict of str -> int
         Counts over all calls: `pairs` of sample and window, those `unchanged` since the fill was
-        there already, those `decided_by_bounds`, those of the rest `decided_by_screening` in low
-        precision, and `exact_class_evaluations` for what is still in doubt.
+        there already, those `decided_by_bounds`, and `exact_class_evaluations` for the rest.
 
     Raises
     ------
@@ -67,8 +63,9 @@ class OcclusionPredictor:
         self.position[kept] = np.arange(len(kept))
         self.widest = max(map(len, network.biases))
         self.bounds = GoodnessBounds.of(network, goodness)
-        self.rounding = sum_rounding(self.widest)
-        self.stats = dict.fromkeys(STATS, 0)
+        self.stats = dict.fromkeys(
+            ["pairs", "unchanged", "decided_by_bounds", "exact_class_evaluations"], 0
+        )
 
     def predict(self, rows, pixels):
         """Predict ``X[rows]`` with the features `pixels` set to the fill.
@@ -180,52 +177,47 @@ class OcclusionPredictor:
         return torch.cat(parts)
 
     def _decide(self, base, shift, sample):
-        """Return the best class of each changed pair, (n_pairs,), whose samples are in order."""
+        """Return the best class of each changed pair, (n_pairs,)."""
         if self.bounds is None:
             self._count_exact(len(shift))
             return self._evaluate(base.Z[sample] + shift)
-        best = torch.empty_like(sample)
-        step = max(1, SCRATCH_ELEMENTS // (8 * len(self.classes) * self.widest))
-        end = 0
-        for k, count in enumerate(torch.bincount(sample, minlength=len(base.A)).tolist()):
-            start, end = end, end + count
-            for first in range(start, end, step):
-                part = slice(first, min(first + step, end))
-                best[part] = self._best_class(base, k, shift[part])
+        partial, lower, upper = self._bounds(base, shift, sample)
+        alive = ~(upper < lower.amax(1, keepdim=True))  # NaN, of infinities, decides nothing
+        best = alive.int().argmax(1)
+        (open_pairs,) = torch.where(alive.sum(1) > 1)
+        self.stats["decided_by_bounds"] += len(alive) - len(open_pairs)
+        if len(open_pairs):
+            alive = alive[open_pairs]
+            pair, label = torch.nonzero(alive, as_tuple=True)
+            pair = open_pairs[pair]
+            self.stats["exact_class_evaluations"] += len(pair)
+            total = torch.full_like(alive, -torch.inf, dtype=partial.dtype)
+            exact = self._last_goodness(base.A, shift, sample[pair], label, pair)
+            total[alive] = partial[pair, label] + exact
+            best[open_pairs] = total.argmax(1)
         return best
 
-    def _best_class(self, base, k, shift):
-        """Return the best class of a sample under each of its shifts, (n_pairs,)."""
-        h = (base.A[k].unsqueeze(1) + shift).relu_()
-        below, h = self._up_to_last(h)  # (classes, pairs), (classes, pairs, units)
-        lower, upper = self._total(below, self.bounds.around(base.last, k, h))
-        alive = _can_win(lower, upper)
-        is_open = self._count_decided("decided_by_bounds", alive)
-        if is_open.any():
-            doubt = torch.where(alive & is_open)
-            lower[doubt], upper[doubt] = self._total(below[doubt], self.bounds.screen(h[doubt]))
-            alive &= _can_win(lower, upper)
-            is_open = self._count_decided("decided_by_screening", alive, is_open)
-        best = alive.int().argmax(0)
-        if is_open.any():
-            doubt = torch.where(alive & is_open)
-            self.stats["exact_class_evaluations"] += len(doubt[0])
-            total = torch.full_like(below, -torch.inf)
-            last = self.network.activities(-1, rms_normalize(h[doubt]))
-            total[doubt] = below[doubt] + self.goodness(last)
-            best = torch.where(is_open, total.argmax(0), best)
-        return best
-
-    def _total(self, below, last):
-        """Return bounds on the goodness of all layers from those on the last layer's."""
-        allowance = self.rounding * below.abs()
-        return below + last[0] - allowance, below + last[1] + allowance
-
-    def _count_decided(self, stage, alive, was_open=True):
-        """Return which pairs stay open, (n_pairs,), and count those decided at this stage."""
-        is_open = alive.sum(0) > 1
-        self.stats[stage] += int((was_open & ~is_open).sum())
-        return is_open
+    def _bounds(self, base, shift, sample):
+        """Return the goodness below the last layer and bounds on the sum, (n_pairs, n_classes)."""
+        n_classes = len(self.classes)
+        partial, lower, upper = shift.new_empty(3, len(shift), n_classes)
+        counts = torch.bincount(sample, minlength=len(base.A)).tolist()
+        step = max(1, SCRATCH_ELEMENTS // (8 * n_classes * self.widest))
+        rounding = sum_rounding(self.widest)
+        stop = 0
+        for k, count in enumerate(counts):
+            end, stop = stop + count, stop
+            for start in range(stop, end, step):
+                part = slice(start, min(start + step, end))
+                h = (base.A[k].unsqueeze(1) + shift[part]).relu_()  # (classes, pairs, units)
+                below, h = self._up_to_last(h)
+                low, high = self.bounds.around(base.last, k, h)
+                allowance = rounding * below.abs()
+                partial[part] = below.t()
+                lower[part] = (below + low - allowance).t()
+                upper[part] = (below + high + allowance).t()
+            stop = end
+        return partial, lower, upper
 
     def _up_to_last(self, h):
         """Go from the first activities to those below the last layer; sum the goodness passed."""
@@ -237,6 +229,17 @@ class OcclusionPredictor:
             if layer > 0 or not self.skip_first:
                 below += self.goodness(h).view(shape)
         return below, h.view(*shape, -1)
+
+    def _last_goodness(self, A, shift, sample, label, pair):
+        """Evaluate the last layer exactly for some pairs and classes, (n,)."""
+        step = max(1, SCRATCH_ELEMENTS // self.widest)
+        parts = []
+        for start in range(0, len(pair), step):
+            part = slice(start, start + step)
+            first = A[sample[part], label[part]].add_(shift[pair[part]])
+            _, h = self._up_to_last(first.relu_())
+            parts.append(self.goodness(self.network.activities(-1, rms_normalize(h))))
+        return torch.cat(parts)
 
     def _evaluate(self, Z):
         """Return the best class for given first pre-activations, without bounds, (n,)."""
@@ -258,11 +261,6 @@ class OcclusionPredictor:
 
     def _tensor(self, X):
         return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
-
-
-def _can_win(lower, upper):
-    """Return which classes (n_classes, n_pairs) no other is sure to beat."""
-    return ~(upper < lower.amax(0))  # NaN, of infinities, decides nothing
 
 
 class _Base:

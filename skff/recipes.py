@@ -111,6 +111,7 @@ BAKHSHI_2024 = Recipe(
         "(mpezeshki/pytorch_forward_forward) states 6.84 % on MNIST after 1,000 full-batch epochs "
         "per layer"
     ),
+    measured="2.96 % on MNIST and 13.54 % on Fashion-MNIST, one seed",
 )
 
 HINTON_2022 = Recipe(
@@ -140,12 +141,16 @@ HINTON_2022 = Recipe(
         "layers but the first gives the other readout."
     ),
     claim="1.36 % on MNIST after 60 epochs",
+    measured=(
+        "with three layers of 1,000 units, 60 epochs and one seed, 2.33 % on MNIST from the "
+        "softmax head and 1.82 % from the goodness of all layers but the first"
+    ),
 )
 
 DEFAULT = Recipe(
     parameters={},
     source="Nothing set: the defaults of FFClassifier.",
-    measured="1.34 % on MNIST and 9.76 % on Fashion-MNIST after 22 epochs, one seed",
+    measured="1.37 % on MNIST and 9.80 % on Fashion-MNIST after 22 epochs, median of three seeds",
 )
 
 ACCURATE = Recipe(
@@ -156,7 +161,7 @@ ACCURATE = Recipe(
         "max_iter": 30,
     },
     source="The most accurate settings found for two layers of 500 units, on validation data.",
-    measured="1.28 % on MNIST and 9.71 % on Fashion-MNIST, one seed",
+    measured="1.25 % on MNIST and 9.84 % on Fashion-MNIST, median of three seeds",
 )
 
 RECIPES = {

@@ -115,7 +115,8 @@ class PublicForwardForward:
 
     Layer after layer, each with the whole training set as one batch; negatives are the images
     with the labels of other images, a tenth of which are right; the label replaces the first
-    pixels at the value of the brightest one; the loss is logistic around a threshold on the mean
+    pixels at the value of the brightest one, all after a standardization with one mean and one
+    standard deviation; the loss is logistic around a threshold on the mean
     of squares; a layer's input has unit length.
 
     Parameters
@@ -144,7 +145,8 @@ class PublicForwardForward:
     def fit(self, X, y, seconds, max_updates=1000):
         """Train every layer for an equal part of `seconds`, with 1 to `max_updates` updates."""
         torch.manual_seed(self.random_state)
-        X, y = torch.from_numpy(X), torch.from_numpy(y)
+        self.mean_, self.scale_ = float(X.mean()), float(X.std())
+        X, y = self._standardize(X), torch.from_numpy(y)
         h_pos = self._overlay(X, y)
         h_neg = self._overlay(X, y[torch.randperm(len(y))])
         self.layers_, self.n_iter_ = [], 0
@@ -172,6 +174,9 @@ class PublicForwardForward:
             optimizer.step()
         return max_updates
 
+    def _standardize(self, X):
+        return torch.from_numpy((X - self.mean_) / self.scale_)
+
     def _overlay(self, X, y):
         labelled = X.clone()
         labelled[:, : self.n_classes] = 0
@@ -180,7 +185,7 @@ class PublicForwardForward:
 
     def predict(self, X):
         """Return the labels (n_samples,) of the highest goodness summed over the layers."""
-        X = torch.from_numpy(X)
+        X = self._standardize(X)
         goodness = np.empty((len(X), self.n_classes), dtype=np.float32)
         with torch.inference_mode():
             for label in range(self.n_classes):

@@ -21,12 +21,12 @@ from skff.forward_forward.negatives import NEGATIVES
 META = torch.device("meta")
 
 
-def network(readout=True):
+def network():
     def empty(*shape):
         return torch.empty(shape, device=META)
 
     weights, biases = [empty(8, 9), empty(5, 8)], [empty(8), empty(5)]
-    head = [empty(3, 5), empty(3)] if readout else []
+    head = [empty(3, 5), empty(3)]
     return Network(weights, biases, empty(3, 8), 1.0, 1.0, head)
 
 
@@ -34,9 +34,7 @@ def data(augment=None, weighted=False):
     X, y = np.zeros((40, 9), dtype=np.float32), np.arange(40) % 3
     weight = np.ones(40) if weighted else None
     settings = {"input_scale": 1.0, "device": META, "dropout": 0.5, "augment": augment}
-    served = TrainingData(X, y, weight, keep=lambda X: X, **settings)
-    served.X = served.X.to(META)
-    return served
+    return TrainingData(X, y, weight, keep=lambda X: X, **settings)
 
 
 def rule(goodness="mean_square", loss="symba", negatives="hard", **settings):

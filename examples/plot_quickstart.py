@@ -74,7 +74,7 @@ for title, model in models.items():
 mean_image = X_test.mean(axis=0).reshape(explanations["Forward-Forward"].image_shape)
 display = ADSDisplay.from_explanation(explanations, image=mean_image)
 display.figure_.suptitle(f"Accuracy lost by hiding 3 x 3 pixels, {name}")
-display.figure_.savefig("ads_comparison.png", dpi=150)
+display.figure_.savefig("ads_comparison.png", dpi=150, bbox_inches="tight")
 print("The maps are in ads_comparison.png")
 plt.show()
 

@@ -54,7 +54,9 @@ def sklearn_mlp(ff, **overrides):
 
     MLPClassifier has no counterpart of ``learning_rate="cooldown"`` (the rate stays constant), of
     `dropout`, `augment`, `class_weight`, `matmul_precision` and `device`. Early stopping is
-    off; to turn it on, override `n_iter_no_change` too.
+    off; to turn it on, override `n_iter_no_change` too. For `center`, put the network behind a
+    ``StandardScaler(with_std=False)`` in a Pipeline; otherwise it learns from the features as they
+    are.
 
     Examples
     --------
@@ -139,8 +141,8 @@ def skorch_mlp(ff, **overrides):
     the training set as :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`,
     `learning_rate` with its cooldown, `solver` (Adam, or AdamW where there is weight decay, or SGD
     with `momentum`), `weight_decay` (the biases are spared), `dropout` of input features, `device`
-    and `random_state`. Not taken over: early stopping, `augment`, `class_weight`,
-    `matmul_precision` and sample weights.
+    and `random_state`. Not taken over: `center` (see :func:`sklearn_mlp`), early stopping,
+    `augment`, `class_weight`, `matmul_precision` and sample weights.
 
     `fit` draws initial weights, order and dropout from a seed made of `random_state` and then
     gives torch's random state back as it was; `partial_fit` draws from torch's own state. On

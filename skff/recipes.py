@@ -94,6 +94,7 @@ BAKHSHI_2024 = Recipe(
     parameters={
         "hidden_layer_sizes": (500, 500),
         "overlay": "replace",
+        "center": False,
         "goodness": "mean_square",
         "loss": Logistic(threshold=2.0),
         "negatives": "uniform",
@@ -118,6 +119,7 @@ HINTON_2022 = Recipe(
     parameters={
         "hidden_layer_sizes": (2000, 2000, 2000, 2000),
         "overlay": "replace",
+        "center": False,
         "goodness": ExcessSquare(),
         "loss": Logistic(threshold=0.0),
         "negatives": "confused",

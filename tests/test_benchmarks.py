@@ -36,6 +36,7 @@ RUN = {
     "dropout": 0.1,
     "learning_rate": 3e-3,
     "backprop_learning_rate": 3e-3,
+    "uncentered": False,
     "precision": "highest",
     "evaluate_every": 1,
     "target": 20.0,
@@ -125,6 +126,13 @@ def test_contestant_learns_and_is_measured(contestant):
     if contestant != "sklearn":  # which says nothing of its epochs
         assert result["curve"][-1]["error"] == pytest.approx(result["error"])
         assert result["seconds_to_target"] <= result["seconds"]
+
+
+@pytest.mark.parametrize("contestant", ["ff", "torch"])
+def test_the_mean_of_the_images_is_left_in_on_request(contestant):
+    run = RUN | {"contestant": contestant, "epochs": 2, "evaluate_every": 0}
+    centered, raw = (training.measure(run | {"uncentered": left}) for left in (False, True))
+    assert centered["nll"] != raw["nll"]
 
 
 def test_recipe_reports_both_readouts():

@@ -72,7 +72,8 @@ def error(model, X, y):
 
 def train_ff(X, y, run, clock):
     """Train FFClassifier with the settings of the command line."""
-    settings = _shared_settings(run, "learning_rate") | parse_settings(run["ff"])
+    settings = _shared_settings(run, "learning_rate") | {"center": not run["uncentered"]}
+    settings |= parse_settings(run["ff"])
     return _fit_ff(FFClassifier(**settings), X, y, clock)
 
 
@@ -117,6 +118,7 @@ def train_public(X, y, run, clock):
     return network.fit(X, y, seconds=run["budget"])
 
 
+BACKPROP = ["sklearn", "skorch", "torch", "torch-lean"]
 CONTESTANTS = {
     "ff": train_ff,
     "ff-default": train_ff_default,
@@ -183,6 +185,9 @@ class SkorchClock(Callback):
 def measure(run):
     """Train a contestant and return what was measured: seconds, errors in percent, MB."""
     X, y, X_test, y_test = load(run["data"], validation=run["validation"], n_train=run["n_train"])
+    if run["contestant"] in BACKPROP and not run["uncentered"]:
+        mean = X.mean(axis=0)
+        X, X_test = X - mean, X_test - mean
     train = CONTESTANTS[run["contestant"]]
     _warm_up(train, X, y, run)
     with tempfile.TemporaryDirectory() as folder:

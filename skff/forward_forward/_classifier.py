@@ -23,7 +23,7 @@ from skff.forward_forward._data import (
     check_same_task,
     combine_weights,
     encode_labels,
-    mean_norm,
+    location_and_norm,
 )
 from skff.forward_forward._fitting import Course, run_epoch, train_layers
 from skff.forward_forward._monitor import Monitor, describe
@@ -58,6 +58,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     label_scale : float, default=0.5
         Amplitude of the label unit, in units of the mean norm of the training samples, so that
         multiplying `X` by a constant changes no prediction.
+    center : bool, default=True
+        Whether to subtract the training samples' mean from the features, so that adding a
+        constant to a feature changes no prediction either. Norms are then those of the centred
+        samples, and what `dropout` drops is replaced by the mean.
     goodness : {"mean_square", "sum_square"} or callable, default="mean_square"
         Activities of shape (n, n_units) -> goodness of shape (n,).
     loss : {"symba", "swish", "logistic"} or callable, default="symba"
@@ -142,6 +146,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     label_coefs_ : ndarray of shape (n_classes, n_units)
         What each label adds to the first layer: its pre-activations are
         ``input_scale_ * (x @ coefs_[0] + label_amplitude_ * label_coefs_[c]) + intercepts_[0]``.
+        The intercepts take up the mean that `center` subtracts.
     input_scale_, label_amplitude_ : float
         Fixed factor on the input and value of the label unit, in units of `X`.
     history_ : list of dict
@@ -185,6 +190,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         *,
         overlay="append",
         label_scale=0.5,
+        center=True,
         goodness="mean_square",
         loss="symba",
         negatives="hard",
@@ -215,6 +221,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.overlay = overlay
         self.label_scale = label_scale
+        self.center = center
         self.goodness = goodness
         self.loss = loss
         self.negatives = negatives
@@ -460,7 +467,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def intercepts_(self):
         """Biases of each layer."""
-        return [bias.cpu().numpy() for bias in self._fitted_network().biases]
+        network = self._fitted_network()
+        first, *others = network.biases
+        shift = network.weights[0] @ network.center  # where the coefficients read x as it is
+        first = first - network.input_scale * shift
+        return [bias.cpu().numpy() for bias in [first, *others]]
 
     @property
     def label_coefs_(self):
@@ -618,10 +629,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _initialize(self, X, n_classes, generator):
         kept = self._overlay()(X, n_classes)
-        norm = mean_norm(kept)
+        center, norm = location_and_norm(kept, self.center)
         return Network.initialize(
             [kept.shape[1], *parameters.layer_sizes(self.hidden_layer_sizes)],
             n_classes,
+            center=center,
             # The mean sample gets a root mean square of 1.
             input_scale=math.sqrt(kept.shape[1]) / norm,
             label_amplitude=self.label_scale * norm,
@@ -636,7 +648,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             y,
             sample_weight,
             keep=lambda X: overlay(X, n_classes),
-            input_scale=network.input_scale,
+            rescale=network.rescale,
             device=network.device,
             dropout=self.dropout,
             augment=self.augment,

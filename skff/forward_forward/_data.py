@@ -2,10 +2,14 @@
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from skff.forward_forward._tensors import as_tensor
+
+ROWS = 1024  # taken at once where a copy of the data would be too large
+ROUNDING = 1e-6  # relative; float32 resolves 1.2e-7
 
 
 class TrainingData:
@@ -21,8 +25,8 @@ class TrainingData:
         Positive weights; scaled to mean 1. None means equal weights.
     keep : callable
         Features (n, n_features) -> the features that the first layer reads.
-    input_scale : float
-        Factor on the features.
+    rescale : callable
+        Kept features -> what the first layer reads, a new tensor of the same shape.
     device : torch.device
         Where the batches are wanted.
     dropout : float, default=0.0
@@ -31,9 +35,7 @@ class TrainingData:
         ``(batch, generator)`` -> batch of the same shape, in units of `X`.
     """
 
-    def __init__(
-        self, X, y, sample_weight, *, keep, input_scale, device, dropout=0.0, augment=None
-    ):
+    def __init__(self, X, y, sample_weight, *, keep, rescale, device, dropout=0.0, augment=None):
         self.X = as_tensor(X)
         if _fits(self.X, device):
             self.X = self.X.to(device)
@@ -44,7 +46,7 @@ class TrainingData:
             weight = weight / weight.mean()
             self.weight = torch.from_numpy(weight.astype(np.float32)).to(device)
         self.keep = keep
-        self.input_scale = input_scale
+        self.rescale = rescale
         self.device = device
         self.dropout = dropout
         self.augment = augment
@@ -65,7 +67,7 @@ class TrainingData:
         Returns
         -------
         x : Tensor of shape (n, n_kept)
-            Augmented, kept features times the input scale, some dropped.
+            Augmented, kept and rescaled features, some dropped.
         y : LongTensor of shape (n,)
             Encoded labels.
         weight : Tensor of shape (n,) or float
@@ -74,7 +76,7 @@ class TrainingData:
         x = self.X.index_select(0, rows.to(self.X.device)).to(self.device)
         if self.augment is not None:
             x = _augmented(x, self.augment, generator)
-        x = drop_features(self.keep(x) * self.input_scale, self.dropout, generator)
+        x = drop_features(self.rescale(self.keep(x)), self.dropout, generator)
         weight = 1.0 if self.weight is None else self.weight[rows]
         return x, self.y[rows], weight
 
@@ -240,28 +242,43 @@ def combine_weights(X, y, classes, sample_weight, class_weight):
     return (None, weight) if used.all() else (used, weight[used])
 
 
-def mean_norm(X):
-    """Compute the mean Euclidean norm of the samples, or 1 where all are zero.
+def location_and_norm(X, center):
+    """Compute the mean sample, and the mean Euclidean norm of the samples about it.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
         Features.
+    center : bool
+        Whether to subtract the mean; otherwise zeros stand for it.
 
     Returns
     -------
+    mean : ndarray of shape (n_features,)
+        In double precision.
     norm : float
-        Positive.
+        Positive: 1 where all samples are equal.
 
     Raises
     ------
     ValueError
         If the features are so small that float32 cannot scale them up.
     """
-    norm = float(np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64)).mean())
-    if 0 < norm < 1e-30:
+    mean = X.mean(axis=0, dtype=np.float64) if center else np.zeros(X.shape[1])
+    norm = _mean_norm(X, mean)
+    # Equal samples differ from their mean by rounding.
+    if norm <= ROUNDING * np.linalg.norm(mean):
+        return mean, 1.0
+    if norm < 1e-30:
         raise ValueError(
             f"Got X with a mean sample norm of {norm:.2g}, but expected at least 1e-30: float32 "
             "cannot scale it to 1. Multiply X by a constant."
         )
-    return norm or 1.0
+    return mean, norm
+
+
+def _mean_norm(X, mean):
+    total = 0.0
+    for rows in gen_batches(len(X), ROWS):
+        total += np.linalg.norm(X[rows] - mean, axis=1).sum()
+    return float(total / len(X))

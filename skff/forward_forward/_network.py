@@ -1,8 +1,8 @@
 """The network: a label-conditioned first layer and the hidden layers that follow.
 
-With features x, label c and one fixed scale s for the data set, the first layer computes
-``z = s (W x + a L[c]) + b`` and every later one ``z = W n(h) + b``, where ``n(h) = h / rms(h)``
-hides the goodness of the layer below. Activities are ``h = relu(z)``.
+With features x, label c, the training mean m and one fixed scale s for the data set, the first
+layer computes ``z = s (W (x - m) + a L[c]) + b`` and every later one ``z = W n(h) + b``, where
+``n(h) = h / rms(h)`` hides the goodness of the layer below. Activities are ``h = relu(z)``.
 """
 
 import math
@@ -45,6 +45,8 @@ class Network:
         One per layer.
     label_weight : Tensor of shape (n_classes, n_units)
         What each label adds to the first layer, per unit of amplitude.
+    center : Tensor of shape (n_inputs,)
+        What is subtracted from the first layer's input, m.
     input_scale : float
         Factor s on the first layer's input.
     label_amplitude : float
@@ -53,17 +55,20 @@ class Network:
         Weight (n_classes, n_inputs) and bias (n_classes,) of a softmax head, or empty.
     """
 
-    def __init__(self, weights, biases, label_weight, input_scale, label_amplitude, readout=()):
+    def __init__(
+        self, weights, biases, label_weight, center, input_scale, label_amplitude, readout=()
+    ):
         self.weights = weights
         self.biases = biases
         self.label_weight = label_weight
+        self.center = center
         self.input_scale = input_scale
         self.label_amplitude = label_amplitude
         self.readout = list(readout)
 
     @classmethod
     def initialize(
-        cls, sizes, n_classes, *, input_scale, label_amplitude, generator, readout=False
+        cls, sizes, n_classes, *, center, input_scale, label_amplitude, generator, readout=False
     ):
         """Draw weights from N(0, 1 / n_inputs); biases start at 0.
 
@@ -73,8 +78,10 @@ class Network:
             Kept features, then the units of each layer.
         n_classes : int
             Number of classes.
-        input_scale, label_amplitude : float
+        center : ndarray of shape (n_kept,)
             See the class.
+        input_scale, label_amplitude : float
+            Likewise.
         generator : torch.Generator
             Source of randomness; its device is the network's.
         readout : bool, default=False
@@ -96,7 +103,8 @@ class Network:
         ]
         biases = [torch.zeros(units, **float32) for units in sizes[1:]]
         label_weight = normal(n_classes, sizes[1], sizes[0])
-        network = cls(weights, biases, label_weight, input_scale, label_amplitude)
+        center = torch.from_numpy(center).to(**float32)
+        network = cls(weights, biases, label_weight, center, input_scale, label_amplitude)
         if readout:
             n_inputs = sum(sizes[2:]) or sizes[1]
             network.readout = [
@@ -130,13 +138,17 @@ class Network:
         own = [tensor for layer in range(self.n_layers) for tensor in self.parameters(layer)]
         return own + self.readout
 
+    def rescale(self, x):
+        """Return kept features as the first layer reads them: centred and of rms 1."""
+        return (x - self.center).mul_(self.input_scale)
+
     def project(self, x):
         """Compute the first layer's pre-activations without a label.
 
         Parameters
         ----------
         x : Tensor of shape (n, n_kept)
-            Kept features multiplied by `input_scale`.
+            Output of `rescale`.
 
         Returns
         -------
@@ -290,7 +302,7 @@ def _in_chunks(network, X, function, axis):
     with torch.inference_mode():
         for start in range(0, len(X), rows):
             x = as_tensor(X[start : start + rows]).to(network.device)
-            Z = network.project(x * network.input_scale)
+            Z = network.project(network.rescale(x))
             chunks.append(function(Z).cpu().numpy())
     return np.concatenate(chunks, axis=axis)
 

@@ -162,7 +162,7 @@ class OcclusionPredictor:
         If what is large is hidden, what it added to Z cannot be taken off without rounding errors
         as large as the rest.
         """
-        norm = torch.linalg.vector_norm(x, dim=1) * self.network.input_scale
+        norm = torch.linalg.vector_norm(self.network.rescale(x), dim=1)
         return norm > LARGEST_INPUT * x.shape[1] ** 0.5
 
     def _predict_anew(self, x, fill, block):
@@ -173,7 +173,7 @@ class OcclusionPredictor:
             is_hidden = x.new_zeros(len(windows), len(x) + 1, dtype=bool)
             is_hidden = is_hidden.scatter_(1, windows, True)[:, :-1]
             occluded = torch.where(is_hidden, fill, x)
-            parts.append(self._evaluate(self.network.project(occluded * self.network.input_scale)))
+            parts.append(self._evaluate(self.network.project(self.network.rescale(occluded))))
         return torch.cat(parts)
 
     def _decide(self, base, shift, sample):
@@ -268,7 +268,7 @@ class _Base:
 
     def __init__(self, predictor, x):
         network, bounds = predictor.network, predictor.bounds
-        self.Z = network.project(x * network.input_scale)
+        self.Z = network.project(network.rescale(x))
         if bounds is None:
             self.best = predictor._evaluate(self.Z)
             return

@@ -18,6 +18,7 @@ CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "overlay": [StrOptions(set(OVERLAYS)), callable],
     "label_scale": [Interval(Real, 0, None, closed="neither")],
+    "center": ["boolean"],
     "goodness": [StrOptions(set(GOODNESS)), callable],
     "loss": [StrOptions(set(LOSSES)), callable],
     "negatives": [StrOptions(set(NEGATIVES)), callable],

@@ -7,13 +7,18 @@ from skff import FFClassifier
 from skff.forward_forward.negatives import NEGATIVES
 
 
-def gaussian_classes(n_samples=60, n_features=6, n_classes=3, *, seed=0, spread=1.0):
-    """Return float32 samples around one random center per class, and their labels in turn."""
+def gaussian_classes(
+    n_samples=60, n_features=6, n_classes=3, *, seed=0, spread=1.0, centered=False
+):
+    """Return float32 samples around one random center per class, and their labels in turn.
+
+    With `centered` their mean is 0, so that intercepts are what the first layer learns.
+    """
     rng = np.random.default_rng(seed)
     centers = 2 * rng.standard_normal((n_classes, n_features))
     y = np.arange(n_samples) % n_classes
     X = centers[y] + spread * rng.standard_normal((n_samples, n_features))
-    return X.astype(np.float32), y
+    return (X - X.mean(axis=0) if centered else X).astype(np.float32), y
 
 
 def tiny_classifier(hidden_layer_sizes=(8, 6), **params):

@@ -308,6 +308,17 @@ def test_warm_start_goes_on_from_the_weights(training):
     assert same_weights(fresh, tiny_classifier(training=training).fit(X, y))
 
 
+def test_adding_a_constant_to_a_feature_changes_no_prediction():
+    X, y = gaussian_classes()
+    X = np.round(64 * X) / 64  # which stays exact beside the integers below
+    offset = np.arange(X.shape[1], dtype=np.float32) * 16
+    expected = tiny_classifier().fit(X, y).decision_function(X)
+    moved = tiny_classifier().fit(X + offset, y).decision_function(X + offset)
+    np.testing.assert_allclose(moved, expected, rtol=1e-4)
+    kept = tiny_classifier(center=False).fit(X + offset, y).decision_function(X + offset)
+    assert not np.allclose(kept, expected, rtol=1e-2)
+
+
 def test_warm_start_keeps_the_scale_of_the_first_fit():
     X, y = gaussian_classes()
     clf = tiny_classifier(warm_start=True).fit(X, y)

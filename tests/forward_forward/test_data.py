@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from strategies import matrices
 
-from skff.forward_forward._data import drop_features, mean_norm
+from skff.forward_forward._data import drop_features, location_and_norm
 from skff.forward_forward.overlays import OVERLAYS
 
 
@@ -65,16 +65,34 @@ def test_dropout_is_for_training_only():
 # scale
 
 
-def test_mean_norm_of_known_samples():
-    assert mean_norm(np.float32([[3, 4], [0, 0], [5, 12]])) == pytest.approx(6)
-    assert mean_norm(np.zeros((2, 3), np.float32)) == 1
+def test_mean_and_norm_of_known_samples():
+    X = np.float32([[3, 4], [0, 0], [5, 12]])
+    mean, norm = location_and_norm(X, center=False)
+    assert (mean == 0).all()
+    assert norm == pytest.approx(6)
+    mean, norm = location_and_norm(X + np.float32([10, 20]), center=True)
+    np.testing.assert_allclose(mean, [10 + 8 / 3, 20 + 16 / 3])
+    assert norm == pytest.approx(np.linalg.norm(X - X.mean(axis=0), axis=1).mean(), rel=1e-6)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e-20, 1e20])
+def test_equal_samples_have_norm_1_about_their_mean(value):
+    assert location_and_norm(np.full((7, 3), value, np.float32), center=True)[1] == 1
+
+
+def test_the_norm_of_many_samples_is_that_of_all_of_them():
+    X = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
+    expected = np.linalg.norm(X - X.mean(axis=0, dtype=np.float64), axis=1).mean()
+    assert location_and_norm(X, center=True)[1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_mean_training_sample_has_rms_1_and_the_label_its_share_of_the_mean_norm(overlay):
+def test_training_samples_have_rms_1_and_the_label_its_share_of_their_norm(overlay, center):
     X, y = gaussian_classes(n_features=9, n_classes=3)
-    clf = tiny_classifier(overlay=overlay, label_scale=0.3).fit(X, y)
+    clf = tiny_classifier(overlay=overlay, label_scale=0.3, center=center).fit(X, y)
     kept = OVERLAYS[overlay](X, 3).astype(float)
+    kept = kept - kept.mean(axis=0) if center else kept
     norm = np.linalg.norm(kept, axis=1).mean()
     assert clf.input_scale_ * norm == pytest.approx(np.sqrt(kept.shape[1]), rel=1e-6)
     assert clf.label_amplitude_ == pytest.approx(0.3 * norm, rel=1e-6)

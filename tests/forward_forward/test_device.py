@@ -27,13 +27,13 @@ def network():
 
     weights, biases = [empty(8, 9), empty(5, 8)], [empty(8), empty(5)]
     head = [empty(3, 5), empty(3)]
-    return Network(weights, biases, empty(3, 8), 1.0, 1.0, head)
+    return Network(weights, biases, empty(3, 8), empty(9), 1.0, 1.0, head)
 
 
 def data(augment=None, weighted=False):
     X, y = np.zeros((40, 9), dtype=np.float32), np.arange(40) % 3
     weight = np.ones(40) if weighted else None
-    settings = {"input_scale": 1.0, "device": META, "dropout": 0.5, "augment": augment}
+    settings = {"rescale": network().rescale, "device": META, "dropout": 0.5, "augment": augment}
     return TrainingData(X, y, weight, keep=lambda X: X, **settings)
 
 

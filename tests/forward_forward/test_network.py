@@ -26,8 +26,8 @@ def mean(h):
     return h.mean(-1)
 
 
-def fitted(layers=LAYERS, **params):
-    X, y = gaussian_classes(n_samples=24, n_features=8)
+def fitted(layers=LAYERS, *, centered=False, **params):
+    X, y = gaussian_classes(n_samples=24, n_features=8, centered=centered)
     return X, y, tiny_classifier(layers, max_iter=5, batch_size=6, **params).fit(X, y)
 
 
@@ -100,7 +100,7 @@ def test_scratch_size_changes_no_goodness(readout, monkeypatch):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.usefixtures("whole_signal")
 def test_a_step_follows_the_gradients_of_two_plain_passes(loss, goodness, overlay):
-    X, y, clf = fitted(loss=loss, goodness=goodness, overlay=overlay)
+    X, y, clf = fitted(centered=True, loss=loss, goodness=goodness, overlay=overlay)
     rate = 0.01
     after = step(clf, X, y, rate=rate)
     plain = PlainNetwork(clf, overlay)
@@ -121,7 +121,7 @@ def test_a_step_follows_the_gradients_of_two_plain_passes(loss, goodness, overla
 )
 @pytest.mark.usefixtures("whole_signal")
 def test_a_step_follows_autograd_for_a_goodness_of_ones_own(goodness):
-    X, y, clf = fitted()
+    X, y, clf = fitted(centered=True)
     after = step(clf, X, y, rate=0.01, goodness=goodness)
     plain = PlainNetwork(clf)
     gradients = plain.gradients(X, y, (y + 1) % 3, goodness=goodness, loss=oracle.LOSSES["symba"])
@@ -130,7 +130,7 @@ def test_a_step_follows_autograd_for_a_goodness_of_ones_own(goodness):
 
 @pytest.mark.usefixtures("whole_signal")
 def test_a_step_with_weights_follows_the_weighted_mean():
-    X, y, clf = fitted()
+    X, y, clf = fitted(centered=True)
     weight = np.random.default_rng(0).uniform(0.1, 3, len(X))
     after = step(clf, X, y, rate=0.01, sample_weight=weight)
     plain = PlainNetwork(clf)
@@ -146,7 +146,7 @@ def test_a_step_with_weights_follows_the_weighted_mean():
 
 
 def test_softmax_readout_learns_the_cross_entropy_of_neutral_activities():
-    X, y, clf = fitted(readout="softmax")
+    X, y, clf = fitted(centered=True, readout="softmax")
     after = step(clf, X, y, rate=0.01)
     plain = PlainNetwork(clf)
     _, *upper = plain.activities(plain.neutral(X))
@@ -183,6 +183,7 @@ def network(n_classes=3, n_inputs=4, seed=0):
     return Network.initialize(
         [n_inputs, *LAYERS],
         n_classes,
+        center=np.zeros(n_inputs),
         input_scale=1.0,
         label_amplitude=1.0,
         generator=torch.Generator().manual_seed(seed),
@@ -239,7 +240,7 @@ def test_layers_above_cannot_read_the_goodness_of_the_first():
 
 
 def test_peer_normalization_wakes_a_dead_unit_and_nothing_else_does():
-    X, y, clf = fitted((9,))
+    X, y, clf = fitted((9,), centered=True)
     clf._network.biases[0][4] = -1e3
     alone, among_peers = (
         step(clf, X, y, rate=0.1, peer_normalization=share).intercepts_[0] for share in (0.0, 0.5)
@@ -250,7 +251,7 @@ def test_peer_normalization_wakes_a_dead_unit_and_nothing_else_does():
 
 def test_peer_normalization_pulls_each_unit_to_the_mean_activity_of_its_layer():
     # One step: the running mean is a tenth of the batch's, and the pull needs no activity.
-    X, y, clf = fitted((9,))
+    X, y, clf = fitted((9,), centered=True)
     plain = PlainNetwork(clf)
     h = plain.activities(plain.labelled(X, y))[0]
     peers = 0.1 * h.mean(0)

@@ -140,7 +140,8 @@ def draw_network(draw, rng, sizes, n_classes, X, readout):
         n_read = sum(sizes[2:]) or sizes[1]
         head = [rng.standard_normal((n_classes, n_read)), rng.standard_normal(n_classes)]
     weights, biases, head = ([as_float32(a) for a in some] for some in (weights, biases, head))
-    return Network(weights, biases, as_float32(labels), draw(SCALES), draw(SCALES), head)
+    center = as_float32(draw(st.sampled_from([0.0, 1.0])) * rng.standard_normal(sizes[0]))
+    return Network(weights, biases, as_float32(labels), center, draw(SCALES), draw(SCALES), head)
 
 
 def as_float32(array):
@@ -178,8 +179,10 @@ def class_scores(case, before, after):
     if network.readout:
         labels = labels.mean(axis=0, keepdims=True)
     s = network.input_scale
-    z = s * (after @ W.T)[:, None] + s * labels + b
-    terms = s * ((np.abs(before) + np.abs(after)) @ np.abs(W).T)[:, None]
+    center = network.center.double().numpy()
+    z = s * ((after - center) @ W.T)[:, None] + s * labels + b
+    sizes = np.abs(before) + np.abs(after) + 2 * np.abs(center)
+    terms = s * (sizes @ np.abs(W).T)[:, None]
     terms = terms + s * np.abs(labels) + np.abs(b)
     return scores_above(case.clf, z, rounding(n_kept + len(labels)) * terms)
 

@@ -78,7 +78,7 @@ def test_history_holds_the_rate_at_the_start_of_each_epoch(training):
     ("solver", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adamw", 0.9)], ids=str
 )
 def test_training_in_batches_equals_plain_training(solver, momentum, weight_decay):
-    X, y = gaussian_classes(n_samples=10, n_features=8, n_classes=10)  # a label names its sample
+    X, y = gaussian_classes(10, n_features=8, n_classes=10, centered=True)  # one sample per label
     seen = []
 
     def spy(y, n_classes, generator):
@@ -101,7 +101,7 @@ def test_training_in_batches_equals_plain_training(solver, momentum, weight_deca
 
 
 def test_first_update_of_adamw_is_the_rate_against_the_sign_of_the_gradient():
-    X, y = gaussian_classes()
+    X, y = gaussian_classes(centered=True)
     params = {"batch_size": len(X), "learning_rate": "constant", "max_iter": 1}
     start = weights(tiny_classifier(**(params | STILL)).fit(X, y))
     end = weights(tiny_classifier(**params, learning_rate_init=0.01).fit(X, y))
@@ -113,7 +113,7 @@ def test_first_update_of_adamw_is_the_rate_against_the_sign_of_the_gradient():
 
 @pytest.mark.parametrize("solver", ["adamw", "sgd"])
 def test_weight_decay_shrinks_weights_by_rate_times_decay_and_spares_biases(solver):
-    X, y = gaussian_classes()
+    X, y = gaussian_classes(centered=True)
     params = {"solver": solver, "batch_size": len(X), "learning_rate_init": 0.01, "max_iter": 1}
     start = tiny_classifier(**(params | STILL)).fit(X, y)
     free = tiny_classifier(**params).fit(X, y)

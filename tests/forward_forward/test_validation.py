@@ -50,6 +50,7 @@ OUT_OF_RANGE = {
     "tol": [-1e-4, np.inf, np.nan],
     "early_stopping": [1, "yes"],
     "warm_start": [0, "no"],
+    "center": [1, "mean"],
     "skip_first_goodness": [1],
     "class_weight": ["equal", [1, 1, 1]],
     "random_state": [-1, 2**32, 0.5, np.random.default_rng(0)],

@@ -18,7 +18,7 @@ import torch
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 
-RANK = 16
+RANK = 32
 SLACK = 1e-2  # share by which curvatures are raised: singular vectors are not quite orthogonal
 SMALLEST_NORM = 1e-8  # to which `rms_normalize` raises norms
 
@@ -42,6 +42,9 @@ class BasePoint:
         self.vn = (self.v * self.n).sum(-1)
         self.nn = self.n.square().sum(-1)
         self.Vn = self.n @ bounds.V  # (n_samples, n_classes, rank)
+        # What activities are multiplied by: n and v of a sample, to be filled in, and V.
+        self.columns = bounds.V.new_empty(*shape[1:], 2 + bounds.V.shape[1])
+        self.columns[:, :, 2:] = bounds.V
         self.r_norm = torch.linalg.vector_norm(r, dim=-1).view(shape[:2])
 
 
@@ -80,7 +83,7 @@ class GoodnessBounds:
         weight, bias = network.weights[-1], network.biases[-1]
         return cls(weight, bias, goodness) if goodness.slope(len(weight)) > 0 else None
 
-    def around(self, base, k, h):
+    def around(self, base, k, h, length):
         """Bound the goodness of occluded versions of a sample.
 
         Parameters
@@ -91,17 +94,17 @@ class GoodnessBounds:
             Which of them.
         h : Tensor of shape (n_classes, m, n_inputs)
             Activities below the last layer, not normalised.
+        length : Tensor of shape (n_classes, m)
+            Their Euclidean norms.
 
         Returns
         -------
         lower, upper : Tensor of shape (n_classes, m)
             Goodness of the last layer lies between.
         """
-        length = torch.linalg.vector_norm(h, dim=-1)
         inverse = self.root / length.clamp_min(SMALLEST_NORM)
-        n_classes, m, n_inputs = h.shape
-        columns = h.new_empty(n_classes, n_inputs, 2 + self.V.shape[1])
-        columns[:, :, 0], columns[:, :, 1], columns[:, :, 2:] = base.n[k], base.v[k], self.V
+        columns = base.columns
+        columns[:, :, 0], columns[:, :, 1] = base.n[k], base.v[k]
         products = torch.bmm(h, columns).mul_(inverse.unsqueeze(-1))
         along, slope, projected = products[..., 0], products[..., 1], products[..., 2:]
         distance = (length * inverse).square_() + base.nn[k].unsqueeze(1) - 2 * along
@@ -120,6 +123,28 @@ class GoodnessBounds:
 
     def __setstate__(self, state):
         self.__dict__.update({name: as_writable_tensor(v) for name, v in state.items()})
+
+
+def goodness_of_norm(goodness, norm, n_units):
+    """Compute a goodness that has a slope from the norm of the activities alone.
+
+    Parameters
+    ----------
+    goodness : callable
+        Activities -> goodness, with gradient ``slope * h``: all it can add to half of the slope
+        times the squared norm is a constant.
+    norm : Tensor of any shape
+        Euclidean norms of activities.
+    n_units : int
+        Units of the layer.
+
+    Returns
+    -------
+    g : Tensor of the same shape
+        Goodness.
+    """
+    constant = goodness(norm.new_zeros(1, n_units))
+    return norm.square().mul_(goodness.slope(n_units) / 2).add_(constant)
 
 
 def sum_rounding(n_terms):

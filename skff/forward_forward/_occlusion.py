@@ -10,7 +10,12 @@ classes that can still win are evaluated exactly. No label is needed, and nothin
 import numpy as np
 import torch
 
-from skff.forward_forward._goodness_bounds import BasePoint, GoodnessBounds, sum_rounding
+from skff.forward_forward._goodness_bounds import (
+    BasePoint,
+    GoodnessBounds,
+    goodness_of_norm,
+    sum_rounding,
+)
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_tensor
 
@@ -62,6 +67,7 @@ class OcclusionPredictor:
         self.position = np.full(X.shape[1], len(kept))
         self.position[kept] = np.arange(len(kept))
         self.widest = max(map(len, network.biases))
+        self.rounding = sum_rounding(self.widest)
         self.bounds = GoodnessBounds.of(network, goodness)
         self.stats = dict.fromkeys(
             ["pairs", "unchanged", "decided_by_bounds", "exact_class_evaluations"], 0
@@ -152,8 +158,7 @@ class OcclusionPredictor:
             self._count_exact(int(changed[:, k].sum()))
         changed &= ~is_large
         if changed.any():
-            sample, window = torch.nonzero(changed.t(), as_tuple=True)  # sample by sample
-            best[window, sample] = self._decide(base, shift[window, sample], sample)
+            best.t()[changed.t()] = self._decide(base, shift, changed)
         return best.cpu().numpy()
 
     def _is_large(self, x):
@@ -176,70 +181,74 @@ class OcclusionPredictor:
             parts.append(self._evaluate(self.network.project(self.network.rescale(occluded))))
         return torch.cat(parts)
 
-    def _decide(self, base, shift, sample):
-        """Return the best class of each changed pair, (n_pairs,)."""
+    def _decide(self, base, shift, changed):
+        """Return the best class of each changed pair, in the order of their samples, (n_pairs,)."""
+        sample, window = torch.nonzero(changed.t(), as_tuple=True)
         if self.bounds is None:
-            self._count_exact(len(shift))
-            return self._evaluate(base.Z[sample] + shift)
-        partial, lower, upper = self._bounds(base, shift, sample)
-        alive = ~(upper < lower.amax(1, keepdim=True))  # NaN, of infinities, decides nothing
-        best = alive.int().argmax(1)
-        (open_pairs,) = torch.where(alive.sum(1) > 1)
-        self.stats["decided_by_bounds"] += len(alive) - len(open_pairs)
-        if len(open_pairs):
-            alive = alive[open_pairs]
-            pair, label = torch.nonzero(alive, as_tuple=True)
-            pair = open_pairs[pair]
-            self.stats["exact_class_evaluations"] += len(pair)
-            total = torch.full_like(alive, -torch.inf, dtype=partial.dtype)
-            exact = self._last_goodness(base.A, shift, sample[pair], label, pair)
-            total[alive] = partial[pair, label] + exact
-            best[open_pairs] = total.argmax(1)
+            self._count_exact(len(sample))
+            return self._evaluate(base.Z[sample] + shift[window, sample])
+        step = max(1, SCRATCH_ELEMENTS // (4 * len(self.classes) * self.widest))
+        # One buffer for all: the memory of a new one would have to be cleared each time.
+        buffer = shift.new_empty(len(self.classes) * min(step, len(shift)) * shift.shape[2])
+        parts = []
+        for k, windows in enumerate(window.split(changed.sum(0).tolist())):
+            for part in windows.split(step) if len(windows) else ():
+                parts.append(self._best_class(*self._bounds(base, k, shift[part, k], buffer)))
+        return torch.cat(parts)
+
+    def _bounds(self, base, k, shift, buffer):
+        """Bound the goodness of versions of a sample with shifted first pre-activations.
+
+        Return the goodness below the last layer, the activities there, and bounds on the sum of
+        all layers' goodness, (n_classes, n_versions).
+        """
+        h = buffer[: len(self.classes) * shift.numel()].view(len(self.classes), *shift.shape)
+        torch.add(base.A[k].unsqueeze(1), shift, out=h)
+        below, h, length = self._up_to_last(h.relu_())
+        lower, upper = self.bounds.around(base.last, k, h, length)
+        allowance = self.rounding * below.abs()
+        return below, h, below + lower - allowance, below + upper + allowance
+
+    def _best_class(self, below, h, lower, upper):
+        """Return the best class of each version from what `_bounds` found, (n_versions,)."""
+        alive = ~(upper < lower.amax(0))  # NaN, of infinities, decides nothing
+        best = alive.int().argmax(0)
+        (open_versions,) = torch.where(alive.sum(0) > 1)
+        self.stats["decided_by_bounds"] += len(best) - len(open_versions)
+        if len(open_versions):
+            alive = alive[:, open_versions]
+            label, column = torch.nonzero(alive, as_tuple=True)
+            version = open_versions[column]
+            self.stats["exact_class_evaluations"] += len(label)
+            total = torch.full_like(alive, -torch.inf, dtype=below.dtype)
+            total[alive] = below[label, version] + self._last_goodness(h[label, version])
+            best[open_versions] = total.argmax(0)
         return best
 
-    def _bounds(self, base, shift, sample):
-        """Return the goodness below the last layer and bounds on the sum, (n_pairs, n_classes)."""
-        n_classes = len(self.classes)
-        partial, lower, upper = shift.new_empty(3, len(shift), n_classes)
-        counts = torch.bincount(sample, minlength=len(base.A)).tolist()
-        step = max(1, SCRATCH_ELEMENTS // (8 * n_classes * self.widest))
-        rounding = sum_rounding(self.widest)
-        stop = 0
-        for k, count in enumerate(counts):
-            end, stop = stop + count, stop
-            for start in range(stop, end, step):
-                part = slice(start, min(start + step, end))
-                h = (base.A[k].unsqueeze(1) + shift[part]).relu_()  # (classes, pairs, units)
-                below, h = self._up_to_last(h)
-                low, high = self.bounds.around(base.last, k, h)
-                allowance = rounding * below.abs()
-                partial[part] = below.t()
-                lower[part] = (below + low - allowance).t()
-                upper[part] = (below + high + allowance).t()
-            stop = end
-        return partial, lower, upper
-
     def _up_to_last(self, h):
-        """Go from the first activities to those below the last layer; sum the goodness passed."""
+        """Go from the first activities to those below the last layer.
+
+        Return the goodness passed, summed, then those activities and their norms.
+        """
         network, shape = self.network, h.shape[:-1]
         below = h.new_zeros(shape)
         for layer in range(network.n_layers - 1):
             if layer > 0:
                 h = network.activities(layer, rms_normalize(h.flatten(0, -2)))
+            length = torch.linalg.vector_norm(h, dim=-1)
             if layer > 0 or not self.skip_first:
-                below += self.goodness(h).view(shape)
-        return below, h.view(*shape, -1)
+                below += goodness_of_norm(self.goodness, length, h.shape[-1]).view(shape)
+        return below, h.view(*shape, h.shape[-1]), length.view(shape)
 
-    def _last_goodness(self, A, shift, sample, label, pair):
-        """Evaluate the last layer exactly for some pairs and classes, (n,)."""
+    def _last_goodness(self, h):
+        """Evaluate the last layer's goodness above some activities, (n,)."""
         step = max(1, SCRATCH_ELEMENTS // self.widest)
-        parts = []
-        for start in range(0, len(pair), step):
-            part = slice(start, start + step)
-            first = A[sample[part], label[part]].add_(shift[pair[part]])
-            _, h = self._up_to_last(first.relu_())
-            parts.append(self.goodness(self.network.activities(-1, rms_normalize(h))))
-        return torch.cat(parts)
+        return torch.cat(
+            [
+                self.goodness(self.network.activities(-1, rms_normalize(part)))
+                for part in h.split(step)
+            ]
+        )
 
     def _evaluate(self, Z):
         """Return the best class for given first pre-activations, without bounds, (n,)."""
@@ -273,7 +282,7 @@ class _Base:
             self.best = predictor._evaluate(self.Z)
             return
         self.A = self.Z.unsqueeze(1) + network.label_shifts()  # (rows, classes, units)
-        below, h = predictor._up_to_last(self.A.relu())
+        below, h, _ = predictor._up_to_last(self.A.relu())
         self.last = BasePoint(bounds, h)
         self.best = (below + self.last.g).argmax(1)
 

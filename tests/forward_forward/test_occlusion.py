@@ -1,3 +1,4 @@
+import copy
 import pickle
 from dataclasses import dataclass
 from unittest import mock
@@ -409,7 +410,7 @@ def test_exact_goodness_never_lies_outside_the_bounds(case, rank):
     def record(method):
         def recorded(self, *arguments):
             output = method(self, *arguments)
-            calls.append((method, self, arguments, output))
+            calls.append(copy.deepcopy((method, self, arguments, output)))  # buffers are reused
             return output
 
         return recorded
@@ -426,7 +427,7 @@ def test_exact_goodness_never_lies_outside_the_bounds(case, rank):
         checks[method.__name__](case.clf, owner, *arguments, *in_float64(output))
 
 
-def assert_contains_last_goodness(clf, bounds, base, k, h, lower, upper):
+def assert_contains_last_goodness(clf, bounds, base, k, h, length, lower, upper):
     """Assert it for the last layer above the activities `h`, with no tolerance."""
     weight, bias, h = in_float64([bounds.weight, bounds.bias, h])
     exact = GOODNESS[clf.goodness](np.maximum(normalized(h) @ weight.T + bias, 0))
@@ -434,13 +435,13 @@ def assert_contains_last_goodness(clf, bounds, base, k, h, lower, upper):
     assert (exact <= upper).all()
 
 
-def assert_contains_all_goodness(clf, predictor, base, shift, sample, partial, lower, upper):
+def assert_contains_all_goodness(clf, predictor, base, k, shift, buffer, below, h, lower, upper):
     """Assert it for the sum over the layers, given how far those between may be off."""
-    (z,) = in_float64([base.A[sample] + shift[:, None]])
+    (z,) = in_float64([base.A[k] + shift[:, None]])
     exact, error = scores_above(clf, z, np.zeros_like(z))
     error = error if clf.n_layers_ > 2 else 0.0
-    assert (lower <= exact + error).all()
-    assert (exact - error <= upper).all()
+    assert (lower.T <= exact + error).all()
+    assert (exact - error <= upper.T).all()
 
 
 def test_bounds_decide_nearly_all_of_small_changes():

@@ -152,7 +152,7 @@ HINTON_2022 = Recipe(
 DEFAULT = Recipe(
     parameters={},
     source="Nothing set: the defaults of FFClassifier.",
-    measured="1.37 % on MNIST and 9.80 % on Fashion-MNIST after 22 epochs, median of three seeds",
+    measured="1.36 % on MNIST and 9.33 % on Fashion-MNIST after 22 epochs, mean of 2 and 3 seeds",
 )
 
 ACCURATE = Recipe(
@@ -163,7 +163,7 @@ ACCURATE = Recipe(
         "max_iter": 30,
     },
     source="The most accurate settings found for two layers of 500 units, on validation data.",
-    measured="1.25 % on MNIST and 9.84 % on Fashion-MNIST, median of three seeds",
+    measured="1.31 % on MNIST and 9.33 % on Fashion-MNIST, mean of 2 and 3 seeds",
 )
 
 RECIPES = {

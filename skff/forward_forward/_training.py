@@ -187,6 +187,7 @@ class Trainer:
                 if tensor.ndim == 2:
                     tensor.mul_(1 - rate * self.weight_decay)
         self.optimizer.step()
+        self.optimizer.zero_grad()  # before the next gradients take as much memory again
         self.n_updates += 1
         if self.average is not None:
             share = (1 + AVERAGE_POWER) / (self.n_updates + AVERAGE_POWER)
@@ -194,7 +195,6 @@ class Trainer:
                 mean.lerp_(now, share)
 
     def _tidy(self):
-        self.optimizer.zero_grad()  # the gradients are as large as the weights
         # Moments of units that died decay into denormal numbers, where arithmetic is slow.
         for state in self.optimizer.state.values():
             for moment in state.values():
@@ -383,8 +383,8 @@ def _set_gradients(network, layer, dz, inputs):
 
 def _set_first_gradients(network, dz, x, labels):
     # Positive and negative share their features, so one product serves both.
-    shared = dz[: len(x)] + dz[len(x) :]
+    by_label = torch.zeros_like(network.label_weight).index_add_(0, labels, dz)
+    shared = dz[: len(x)].add_(dz[len(x) :])
     network.weights[0].grad = shared.t() @ x
     network.biases[0].grad = shared.sum(0)
-    by_label = torch.zeros_like(network.label_weight).index_add_(0, labels, dz)
     network.label_weight.grad = by_label.mul_(network.input_scale * network.label_amplitude)

@@ -15,6 +15,8 @@ from skff.forward_forward import _classifier, _goodness_bounds, _occlusion
 from skff.forward_forward._goodness_bounds import GoodnessBounds
 from skff.forward_forward._network import Network
 from skff.forward_forward._occlusion import OcclusionPredictor
+from skff.forward_forward.goodness import MeanSquare, SumSquare
+from skff.recipes import ExcessSquare
 
 SMALLEST_NORM = 1e-8
 EPSILON = np.finfo(np.float32).eps
@@ -442,6 +444,13 @@ def assert_contains_all_goodness(clf, predictor, base, k, shift, buffer, below, 
     error = error if clf.n_layers_ > 2 else 0.0
     assert (lower.T <= exact + error).all()
     assert (exact - error <= upper.T).all()
+
+
+@pytest.mark.parametrize("goodness", [SumSquare(), MeanSquare(), ExcessSquare()], ids=repr)
+def test_a_goodness_with_a_slope_is_known_from_the_norm(goodness):
+    h = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
+    found = _goodness_bounds.goodness_of_norm(goodness, torch.linalg.vector_norm(h, dim=1), 7)
+    torch.testing.assert_close(found, goodness(h))
 
 
 def test_bounds_decide_nearly_all_of_small_changes():

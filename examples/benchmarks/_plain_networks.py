@@ -116,8 +116,8 @@ class PublicForwardForward:
     Layer after layer, each with the whole training set as one batch; negatives are the images
     with the labels of other images, a tenth of which are right; the label replaces the first
     pixels at the value of the brightest one, all after a standardization with one mean and one
-    standard deviation; the loss is logistic around a threshold on the mean
-    of squares; a layer's input has unit length.
+    standard deviation; the loss is logistic around a threshold on the mean of squares; a layer's
+    input has unit length.
 
     Parameters
     ----------

@@ -25,8 +25,9 @@ torch-lean
 public
     The best-known public Forward-Forward recipe, for the time that ff took.
 
-FFClassifier subtracts the mean of the training images from all images. The backprop networks get
-images without it too: it lowers their error as much. ``--uncentered`` leaves it in for all.
+FFClassifier subtracts the training images' mean by itself. The backprop networks are given images
+from which it is subtracted, which lowers their error too. ``--uncentered`` leaves it in for all but
+ff-default and the recipes, which keep their own setting.
 
 Seconds are those of `fit` without evaluation; peak memory is that of `fit` above what data and
 libraries hold. Settings are to be chosen with ``--validation`` or ``--learning-rates``, which

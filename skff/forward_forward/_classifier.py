@@ -634,7 +634,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             [kept.shape[1], *parameters.layer_sizes(self.hidden_layer_sizes)],
             n_classes,
             center=center,
-            # The mean sample gets a root mean square of 1.
+            # Samples get a root mean square of about 1.
             input_scale=math.sqrt(kept.shape[1]) / norm,
             label_amplitude=self.label_scale * norm,
             generator=generator,

@@ -148,11 +148,12 @@ class OcclusionPredictor:
         hidden = change[:, block].transpose(0, 1)  # (windows, rows, pixels)
         changed = (hidden != 0).any(2)
         shift = torch.bmm(hidden, weights)  # what occlusion adds to Z, (windows, rows, units)
-        base = _Base(self, x)
+        inputs = self.network.rescale(x)
+        base = _Base(self, inputs)
         best = base.best.expand(len(block), -1).clone()
         self.stats["pairs"] += changed.numel()
         self.stats["unchanged"] += int((~changed).sum())
-        is_large = self._is_large(x)
+        is_large = self._is_large(inputs)
         for k in torch.where(is_large)[0].tolist():
             best[:, k] = self._predict_anew(x[k], fill[k % len(fill)], block)
             self._count_exact(int(changed[:, k].sum()))
@@ -161,14 +162,14 @@ class OcclusionPredictor:
             best.t()[changed.t()] = self._decide(base, shift, changed)
         return best.cpu().numpy()
 
-    def _is_large(self, x):
+    def _is_large(self, inputs):
         """Return which samples dwarf the training samples, (n,).
 
         If what is large is hidden, what it added to Z cannot be taken off without rounding errors
         as large as the rest.
         """
-        norm = torch.linalg.vector_norm(self.network.rescale(x), dim=1)
-        return norm > LARGEST_INPUT * x.shape[1] ** 0.5
+        norm = torch.linalg.vector_norm(inputs, dim=1)
+        return norm > LARGEST_INPUT * inputs.shape[1] ** 0.5
 
     def _predict_anew(self, x, fill, block):
         """Return the best class of one sample under each window, (n_windows,)."""
@@ -275,9 +276,9 @@ class OcclusionPredictor:
 class _Base:
     """The samples as they are: what their occluded versions are compared with."""
 
-    def __init__(self, predictor, x):
+    def __init__(self, predictor, inputs):
         network, bounds = predictor.network, predictor.bounds
-        self.Z = network.project(network.rescale(x))
+        self.Z = network.project(inputs)
         if bounds is None:
             self.best = predictor._evaluate(self.Z)
             return

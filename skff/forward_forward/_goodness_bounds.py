@@ -8,7 +8,7 @@ d to the occluded point,
 
 With the top r singular values S and right singular vectors V of W,
 ``|W d|^2 <= sum_i (S_i^2 - S_r^2) (V_i.d)^2 + S_r^2 |d|^2``. So r + 2 dot products bound each
-class's goodness from both sides.
+class's goodness from both sides. Below, `U` has the columns ``sqrt(S_i^2 - S_r^2) V_i``.
 """
 
 import math
@@ -18,7 +18,8 @@ import torch
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 
-RANK = 32
+N_COLUMNS = 32  # dot products; matrix products are quickest in whole vector registers
+RANK = N_COLUMNS - 2
 SLACK = 1e-2  # share by which curvatures are raised: singular vectors are not quite orthogonal
 SMALLEST_NORM = 1e-8  # to which `rms_normalize` raises norms
 
@@ -41,11 +42,27 @@ class BasePoint:
         self.v = (r @ bounds.weight).mul_(2 * bounds.factor).view(shape)
         self.vn = (self.v * self.n).sum(-1)
         self.nn = self.n.square().sum(-1)
-        self.Vn = self.n @ bounds.V  # (n_samples, n_classes, rank)
-        # What activities are multiplied by: n and v of a sample, to be filled in, and V.
-        self.columns = bounds.V.new_empty(*shape[1:], 2 + bounds.V.shape[1])
-        self.columns[:, :, 2:] = bounds.V
+        self.Un = self.n @ bounds.U  # (n_samples, n_classes, rank)
         self.r_norm = torch.linalg.vector_norm(r, dim=-1).view(shape[:2])
+        # What activities are multiplied by: n and v of a sample, to be filled in, and U.
+        self._columns = bounds.U.new_empty(*shape[1:], 2 + bounds.U.shape[1])
+        self._columns[:, :, 2:] = bounds.U
+
+    def columns(self, k):
+        """Return what activities of the k-th sample's versions are multiplied by.
+
+        Parameters
+        ----------
+        k : int
+            Index of a sample.
+
+        Returns
+        -------
+        columns : Tensor of shape (n_classes, n_inputs, 2 + rank)
+            The normalised activities, the gradient and `U`; valid until the next call.
+        """
+        self._columns[:, :, 0], self._columns[:, :, 1] = self.n[k], self.v[k]
+        return self._columns
 
 
 class GoodnessBounds:
@@ -67,9 +84,9 @@ class GoodnessBounds:
         self.root = math.sqrt(weight.shape[1])  # the norm of a normalised input
         singular, Vh = torch.linalg.svd(weight, full_matrices=False)[1:]
         rank = min(RANK, len(singular) - 1)
-        self.V = Vh[:rank].t().contiguous()  # (n_inputs, rank)
         self.rest = singular[rank].square() * (1 + SLACK)
-        self.excess = singular[:rank].square() * (1 + SLACK) - self.rest
+        excess = singular[:rank].square() * (1 + SLACK) - self.rest
+        self.U = Vh[:rank].t() * excess.sqrt()  # (n_inputs, rank)
         self.largest = singular[0]
         self.rounding = sum_rounding(max(weight.shape))
         # What the terms of the pre-activations' sums add up to at most, as a norm over the units.
@@ -83,7 +100,7 @@ class GoodnessBounds:
         weight, bias = network.weights[-1], network.biases[-1]
         return cls(weight, bias, goodness) if goodness.slope(len(weight)) > 0 else None
 
-    def around(self, base, k, h, length):
+    def around(self, base, k, products, length):
         """Bound the goodness of occluded versions of a sample.
 
         Parameters
@@ -92,10 +109,11 @@ class GoodnessBounds:
             The samples as they are.
         k : int
             Which of them.
-        h : Tensor of shape (n_classes, m, n_inputs)
-            Activities below the last layer, not normalised.
+        products : Tensor of shape (n_classes, m, 2 + rank)
+            Activities below the last layer, not normalised, times ``base.columns(k)``;
+            overwritten.
         length : Tensor of shape (n_classes, m)
-            Their Euclidean norms.
+            Euclidean norms of these activities.
 
         Returns
         -------
@@ -103,13 +121,12 @@ class GoodnessBounds:
             Goodness of the last layer lies between.
         """
         inverse = self.root / length.clamp_min(SMALLEST_NORM)
-        columns = base.columns
-        columns[:, :, 0], columns[:, :, 1] = base.n[k], base.v[k]
-        products = torch.bmm(h, columns).mul_(inverse.unsqueeze(-1))
+        products.mul_(inverse.unsqueeze(-1))
         along, slope, projected = products[..., 0], products[..., 1], products[..., 2:]
         distance = (length * inverse).square_() + base.nn[k].unsqueeze(1) - 2 * along
         distance = distance.clamp_min_(0).add_(4 * self.rounding * self.root**2)
-        inside = (projected - base.Vn[k].unsqueeze(1)).square_() @ self.excess
+        projected -= base.Un[k].unsqueeze(1)
+        inside = torch.linalg.vector_norm(projected, dim=-1).square_()
         curved = (inside + self.rest * distance) * self.factor
         linear = base.g[k].unsqueeze(1) + slope - base.vn[k].unsqueeze(1)
         # Errors of the pre-activations, of `rounding * terms`, times the gradient at either end.

@@ -17,21 +17,24 @@ SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of
 CLASS_BLOCK = 64
 
 
-def rms_normalize(h):
+def rms_normalize(h, norm=None):
     """Divide each row by its root mean square, so that a layer cannot read the goodness below.
 
     Parameters
     ----------
     h : Tensor of shape (n, n_units)
         Activities.
+    norm : Tensor of shape (n,), default=None
+        Their Euclidean norms; None computes them.
 
     Returns
     -------
     normalized : Tensor of shape (n, n_units)
         Rows of mean square 1; rows of zeros stay zero.
     """
-    norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
-    return h * (math.sqrt(h.shape[-1]) / norm.clamp_min_(1e-8))
+    if norm is None:
+        norm = torch.linalg.vector_norm(h, dim=-1)
+    return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(1e-8)).unsqueeze(-1)
 
 
 class Network:

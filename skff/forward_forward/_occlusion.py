@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from skff.forward_forward._goodness_bounds import (
+    N_COLUMNS,
     BasePoint,
     GoodnessBounds,
     goodness_of_norm,
@@ -20,6 +21,7 @@ from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_tensor
 
 SCRATCH_ELEMENTS = 2**23  # 32 MB of float32 for each of the larger buffers
+CACHE_ELEMENTS = 2**19  # 2 MB: what several operations in a row read and write
 LARGEST_INPUT = 64  # root mean square; the training samples' is 1
 
 
@@ -188,32 +190,37 @@ class OcclusionPredictor:
         if self.bounds is None:
             self._count_exact(len(sample))
             return self._evaluate(base.Z[sample] + shift[window, sample])
-        step = max(1, SCRATCH_ELEMENTS // (4 * len(self.classes) * self.widest))
-        # One buffer for all: the memory of a new one would have to be cleared each time.
-        buffer = shift.new_empty(len(self.classes) * min(step, len(shift)) * shift.shape[2])
+        step = max(1, SCRATCH_ELEMENTS // (self.widest + len(self.classes) * N_COLUMNS))
         parts = []
         for k, windows in enumerate(window.split(changed.sum(0).tolist())):
             for part in windows.split(step) if len(windows) else ():
-                parts.append(self._best_class(*self._bounds(base, k, shift[part, k], buffer)))
+                parts.append(self._best_class(base, k, shift[:, k].index_select(0, part)))
         return torch.cat(parts)
 
-    def _bounds(self, base, k, shift, buffer):
+    def _bounds(self, base, k, shift):
         """Bound the goodness of versions of a sample with shifted first pre-activations.
 
-        Return the goodness below the last layer, the activities there, and bounds on the sum of
-        all layers' goodness, (n_classes, n_versions).
+        Return bounds on the sum of all layers' goodness, (n_classes, n_versions).
         """
-        h = buffer[: len(self.classes) * shift.numel()].view(len(self.classes), *shift.shape)
-        torch.add(base.A[k].unsqueeze(1), shift, out=h)
-        below, h, length = self._up_to_last(h.relu_())
-        lower, upper = self.bounds.around(base.last, k, h, length)
+        columns = base.last.columns(k)
+        products = shift.new_empty(len(columns), len(shift), columns.shape[2])
+        buffer, norms = torch.empty_like(shift), []
+        # Class by class: the activities of one stay in a core's cache from sum to product.
+        for start, column, product in zip(base.A[k], columns, products, strict=True):
+            h, norm = self._up_to_last(torch.add(shift, start, out=buffer).relu_())
+            torch.mm(h, column, out=product)
+            norms.append(norm)
+        norms = torch.stack(norms, 1)  # (n_layers - 1, n_classes, n_versions)
+        lower, upper = self.bounds.around(base.last, k, products, norms[-1])
+        below = self._goodness_below(norms)
         allowance = self.rounding * below.abs()
-        return below, h, below + lower - allowance, below + upper + allowance
+        return lower.add_(below).sub_(allowance), upper.add_(below).add_(allowance)
 
-    def _best_class(self, below, h, lower, upper):
-        """Return the best class of each version from what `_bounds` found, (n_versions,)."""
-        alive = ~(upper < lower.amax(0))  # NaN, of infinities, decides nothing
-        best = alive.int().argmax(0)
+    def _best_class(self, base, k, shift):
+        """Return the best class of versions of a sample, (n_versions,)."""
+        lower, upper = self._bounds(base, k, shift)
+        highest, best = lower.max(0)
+        alive = ~(upper < highest)  # NaN, of infinities, decides nothing
         (open_versions,) = torch.where(alive.sum(0) > 1)
         self.stats["decided_by_bounds"] += len(best) - len(open_versions)
         if len(open_versions):
@@ -221,35 +228,39 @@ class OcclusionPredictor:
             label, column = torch.nonzero(alive, as_tuple=True)
             version = open_versions[column]
             self.stats["exact_class_evaluations"] += len(label)
-            total = torch.full_like(alive, -torch.inf, dtype=below.dtype)
-            total[alive] = below[label, version] + self._last_goodness(h[label, version])
+            total = torch.full_like(alive, -torch.inf, dtype=shift.dtype)
+            total[alive] = self._goodness(base.A[k], label, shift, version)
             best[open_versions] = total.argmax(0)
         return best
 
+    def _goodness(self, A, label, shift, version):
+        """Evaluate the goodness, summed over layers, of some versions under some labels, (n,)."""
+        step = max(1, CACHE_ELEMENTS // self.widest)
+        parts = []
+        for labels, versions in zip(label.split(step), version.split(step), strict=True):
+            Z = A.index_select(0, labels).add_(shift.index_select(0, versions))
+            h, norms = self._up_to_last(Z.relu_())
+            last = self.network.activities(-1, rms_normalize(h, norms[-1]))
+            parts.append(self._goodness_below(norms) + self.goodness(last))
+        return torch.cat(parts)
+
     def _up_to_last(self, h):
-        """Go from the first activities to those below the last layer.
+        """Go from first activities (n, n_units) to those below the last layer.
 
-        Return the goodness passed, summed, then those activities and their norms.
+        Return these and the norms of all activities passed, (n_layers - 1, n).
         """
-        network, shape = self.network, h.shape[:-1]
-        below = h.new_zeros(shape)
-        for layer in range(network.n_layers - 1):
-            if layer > 0:
-                h = network.activities(layer, rms_normalize(h.flatten(0, -2)))
-            length = torch.linalg.vector_norm(h, dim=-1)
-            if layer > 0 or not self.skip_first:
-                below += goodness_of_norm(self.goodness, length, h.shape[-1]).view(shape)
-        return below, h.view(*shape, h.shape[-1]), length.view(shape)
+        norms = [torch.linalg.vector_norm(h, dim=1)]
+        for layer in range(1, self.network.n_layers - 1):
+            h = self.network.activities(layer, rms_normalize(h, norms[-1]))
+            norms.append(torch.linalg.vector_norm(h, dim=1))
+        return h, torch.stack(norms)
 
-    def _last_goodness(self, h):
-        """Evaluate the last layer's goodness above some activities, (n,)."""
-        step = max(1, SCRATCH_ELEMENTS // self.widest)
-        return torch.cat(
-            [
-                self.goodness(self.network.activities(-1, rms_normalize(part)))
-                for part in h.split(step)
-            ]
-        )
+    def _goodness_below(self, norms):
+        """Sum the goodness of the layers below the last from their activities' norms."""
+        g = torch.zeros_like(norms[0])
+        for layer in range(int(self.skip_first), len(norms)):
+            g += goodness_of_norm(self.goodness, norms[layer], len(self.network.biases[layer]))
+        return g
 
     def _evaluate(self, Z):
         """Return the best class for given first pre-activations, without bounds, (n,)."""
@@ -283,9 +294,10 @@ class _Base:
             self.best = predictor._evaluate(self.Z)
             return
         self.A = self.Z.unsqueeze(1) + network.label_shifts()  # (rows, classes, units)
-        below, h, _ = predictor._up_to_last(self.A.relu())
-        self.last = BasePoint(bounds, h)
-        self.best = (below + self.last.g).argmax(1)
+        shape = self.A.shape[:2]
+        h, norms = predictor._up_to_last(self.A.flatten(0, 1).relu())
+        self.last = BasePoint(bounds, h.view(*shape, -1))
+        self.best = (predictor._goodness_below(norms).view(shape) + self.last.g).argmax(1)
 
 
 def _check_fill(fill, shape):

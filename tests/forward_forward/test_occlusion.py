@@ -410,35 +410,44 @@ def test_exact_goodness_never_lies_outside_the_bounds(case, rank):
 
     def record(method):
         def recorded(self, *arguments):
-            # Buffers are used again.
-            kept = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
             output = method(self, *arguments)
-            calls.append((method, self, kept, output))
+            kept = [tensor.clone() for tensor in output]  # buffers are used again
+            calls.append((method, self, arguments, kept))
             return output
 
         return recorded
 
+    around, bounds_of_all = GoodnessBounds.around, OcclusionPredictor._bounds
     with (
-        mock.patch.object(GoodnessBounds, "around", record(GoodnessBounds.around)),
-        mock.patch.object(OcclusionPredictor, "_bounds", record(OcclusionPredictor._bounds)),
+        mock.patch.object(GoodnessBounds, "around", record(around)),
+        mock.patch.object(OcclusionPredictor, "_bounds", record(bounds_of_all)),
+        mock.patch.object(
+            OcclusionPredictor, "_up_to_last", record(OcclusionPredictor._up_to_last)
+        ),
         mock.patch.object(_occlusion, "LARGEST_INPUT", np.inf),
         mock.patch.object(_goodness_bounds, "RANK", rank),
     ):
         case.predictor().predict_many(np.arange(len(case.X)), case.windows)
-    checks = {"around": assert_contains_last_goodness, "_bounds": assert_contains_all_goodness}
+    activities = []
     for method, owner, arguments, output in calls:
-        checks[method.__name__](case.clf, owner, *arguments, *in_float64(output))
+        if method is around:
+            h = torch.stack(activities[-len(case.clf.classes_) :])  # one per class came before
+            assert_contains_last_goodness(case.clf, owner, *in_float64([h, *output]))
+        elif method is bounds_of_all:
+            assert_contains_all_goodness(case.clf, owner, *arguments, *in_float64(output))
+        else:
+            activities.append(output[0])
 
 
-def assert_contains_last_goodness(clf, bounds, base, k, h, length, lower, upper):
+def assert_contains_last_goodness(clf, bounds, h, lower, upper):
     """Assert it for the last layer above the activities `h`, with no tolerance."""
-    weight, bias, h = in_float64([bounds.weight, bounds.bias, h])
+    weight, bias = in_float64([bounds.weight, bounds.bias])
     exact = GOODNESS[clf.goodness](np.maximum(normalized(h) @ weight.T + bias, 0))
     assert (lower <= exact).all()
     assert (exact <= upper).all()
 
 
-def assert_contains_all_goodness(clf, predictor, base, k, shift, buffer, below, h, lower, upper):
+def assert_contains_all_goodness(clf, predictor, base, k, shift, lower, upper):
     """Assert it for the sum over the layers, given how far those between may be off."""
     (z,) = in_float64([base.A[k] + shift[:, None]])
     exact, error = scores_above(clf, z, np.zeros_like(z))

@@ -8,7 +8,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skff.forward_forward._tensors import as_tensor
 
-ROWS = 1024  # taken at once where a copy of the data would be too large
+ROWS = 256  # taken at once where a copy of the data would be too large
 ROUNDING = 1e-6  # relative; float32 resolves 1.2e-7
 
 

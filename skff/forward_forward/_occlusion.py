@@ -204,13 +204,16 @@ class OcclusionPredictor:
         """
         columns = base.last.columns(k)
         products = shift.new_empty(len(columns), len(shift), columns.shape[2])
-        buffer, norms = torch.empty_like(shift), []
-        # Class by class: the activities of one stay in a core's cache from sum to product.
-        for start, column, product in zip(base.A[k], columns, products, strict=True):
-            h, norm = self._up_to_last(torch.add(shift, start, out=buffer).relu_())
-            torch.mm(h, column, out=product)
-            norms.append(norm)
-        norms = torch.stack(norms, 1)  # (n_layers - 1, n_classes, n_versions)
+        step = max(1, CACHE_ELEMENTS // shift.numel())  # classes: from sum to product in cache
+        norms = []
+        for first in range(0, len(columns), step):
+            block = slice(first, first + step)
+            h = (base.A[k, block].unsqueeze(1) + shift).relu_()
+            shape = h.shape[:2]
+            h, norm = self._up_to_last(h.flatten(0, 1))
+            torch.bmm(h.view(*shape, -1), columns[block], out=products[block])
+            norms.append(norm.view(-1, *shape))
+        norms = torch.cat(norms, 1)  # (n_layers - 1, n_classes, n_versions)
         lower, upper = self.bounds.around(base.last, k, products, norms[-1])
         below = self._goodness_below(norms)
         allowance = self.rounding * below.abs()

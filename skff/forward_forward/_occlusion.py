@@ -110,13 +110,13 @@ class OcclusionPredictor:
         rows = np.asarray(rows)
         best = np.empty((len(windows), len(rows)), dtype=np.int64)
         with torch.inference_mode():
+            weights = self._padded_weights()
             for first, block in self._window_blocks(windows):
-                weights = self._padded_weights()[block]  # (windows, pixels, units)
-                step = self._rows_per_block(block, n_units=weights.shape[2])
+                step = self._rows_per_block(block)
                 for start in range(0, len(rows), step):
                     part = rows[start : start + step]
                     labels = self._predict_block(part, block, weights)
-                    best[first : first + len(block), start : start + step] = labels
+                    best[first : first + len(block), start : start + step] = labels.T
         return self.classes[best]
 
     def _window_blocks(self, windows):
@@ -127,16 +127,17 @@ class OcclusionPredictor:
         for row, window in zip(table, windows, strict=True):
             window = np.unique(window)  # a feature named twice is hidden once
             row[: len(window)] = self.position[window]
-        units = len(self.network.biases[0])
-        step = max(1, SCRATCH_ELEMENTS // (table.shape[1] * units))
+        step = max(1, SCRATCH_ELEMENTS // self._elements_per_pair(table))
         for first in range(0, len(windows), step):
             yield first, torch.from_numpy(table[first : first + step]).to(self.network.device)
 
-    def _rows_per_block(self, block, n_units):
+    def _elements_per_pair(self, block):
+        return max(len(self.network.biases[0]), 2 * block.shape[1], len(self.classes))
+
+    def _rows_per_block(self, block):
         """Return how many samples to take at once, so that no buffer exceeds the scratch memory."""
-        n_windows, n_pixels = block.shape
-        per_pair, n_classes = max(n_units, n_pixels, len(self.classes)), len(self.classes)
-        return max(1, SCRATCH_ELEMENTS // max(n_windows * per_pair, n_classes * self.widest))
+        per_sample = len(block) * self._elements_per_pair(block)
+        return max(1, SCRATCH_ELEMENTS // max(per_sample, len(self.classes) * self.widest))
 
     def _padded_weights(self):
         """Return s W' with a row of zeros for features that are not there, (n_kept + 1, units)."""
@@ -144,24 +145,29 @@ class OcclusionPredictor:
         return torch.cat([weight, torch.zeros_like(weight[:1])])
 
     def _predict_block(self, rows, block, weights):
+        """Return the best class of each pair, (n_rows, n_windows)."""
         x = self._tensor(self.X[rows])
         fill = self._tensor(self.fill if len(self.fill) == 1 else self.fill[rows])
         change = torch.nn.functional.pad(fill - x, (0, 1))  # 0 where nothing is hidden
-        hidden = change[:, block].transpose(0, 1)  # (windows, rows, pixels)
+        hidden = change[:, block]  # (rows, windows, pixels)
         changed = (hidden != 0).any(2)
-        shift = torch.bmm(hidden, weights)  # what occlusion adds to Z, (windows, rows, units)
         inputs = self.network.rescale(x)
         base = _Base(self, inputs)
-        best = base.best.expand(len(block), -1).clone()
+        best = base.best.unsqueeze(1).repeat(1, len(block))
         self.stats["pairs"] += changed.numel()
         self.stats["unchanged"] += int((~changed).sum())
         is_large = self._is_large(inputs)
         for k in torch.where(is_large)[0].tolist():
-            best[:, k] = self._predict_anew(x[k], fill[k % len(fill)], block)
-            self._count_exact(int(changed[:, k].sum()))
-        changed &= ~is_large
+            best[k] = self._predict_anew(x[k], fill[k % len(fill)], block)
+            self._count_exact(int(changed[k].sum()))
+        changed &= ~is_large.unsqueeze(1)
         if changed.any():
-            best.t()[changed.t()] = self._decide(base, shift, changed)
+            sample, window = torch.nonzero(changed, as_tuple=True)
+            # What occlusion adds to Z: for each pair the sum of its pixels' changes times weights.
+            shift = torch.nn.functional.embedding_bag(
+                block[window], weights, per_sample_weights=hidden[changed], mode="sum"
+            )
+            best[changed] = self._decide(base, shift, sample, changed.sum(1).tolist())
         return best.cpu().numpy()
 
     def _is_large(self, inputs):
@@ -184,18 +190,20 @@ class OcclusionPredictor:
             parts.append(self._evaluate(self.network.project(self.network.rescale(occluded))))
         return torch.cat(parts)
 
-    def _decide(self, base, shift, changed):
+    def _decide(self, base, shift, sample, n_versions):
         """Return the best class of each changed pair, in the order of their samples, (n_pairs,)."""
-        sample, window = torch.nonzero(changed.t(), as_tuple=True)
         if self.bounds is None:
             self._count_exact(len(sample))
-            return self._evaluate(base.Z[sample] + shift[window, sample])
+            return self._evaluate(shift.add_(base.Z[sample]))
         step = max(1, SCRATCH_ELEMENTS // (self.widest + len(self.classes) * N_COLUMNS))
-        parts = []
-        for k, windows in enumerate(window.split(changed.sum(0).tolist())):
-            for part in windows.split(step) if len(windows) else ():
-                parts.append(self._best_class(base, k, shift[:, k].index_select(0, part)))
-        return torch.cat(parts)
+        return torch.cat(
+            [
+                self._best_class(base, k, part)
+                for k, versions in enumerate(shift.split(n_versions))
+                for part in versions.split(step)
+                if len(part)
+            ]
+        )
 
     def _bounds(self, base, k, shift):
         """Bound the goodness of versions of a sample with shifted first pre-activations.

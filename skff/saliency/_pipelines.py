@@ -47,7 +47,7 @@ def find_occlusion_predictor(estimator):
     # Subclasses may predict in ways of their own.
     if type(estimator) in (GridSearchCV, RandomizedSearchCV):
         return find_occlusion_predictor(getattr(estimator, "best_estimator_", None))
-    if type(estimator) is MLPClassifier and len(getattr(estimator, "coefs_", ())) > 1:
+    if _is_plain_mlp(estimator):
         return partial(MLPOcclusionPredictor, estimator)
     if type(estimator) is not Pipeline:
         return getattr(estimator, "occlusion_predictor", None)
@@ -57,6 +57,15 @@ def find_occlusion_predictor(estimator):
     if make is None or not all(type(step) in FEATURE_WISE for step in before):
         return None
     return partial(_make_behind, before, make)
+
+
+def _is_plain_mlp(estimator):
+    """Return whether it is fitted, has hidden layers, and predicts as an MLPClassifier does."""
+    return (
+        isinstance(estimator, MLPClassifier)
+        and type(estimator).predict is MLPClassifier.predict
+        and len(getattr(estimator, "coefs_", ())) > 1
+    )
 
 
 def _make_behind(steps, make, X, *, fill):

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from skff import FFClassifier
+from skff.mlp_baselines import sklearn_mlp
 from skff.saliency._mlp import ACTIVATIONS
 from skff.saliency._pipelines import find_occlusion_predictor
 
@@ -15,9 +17,9 @@ N_FEATURES = 7
 ALL = np.arange(30)
 
 
-def fitted(X, layers=(6, 5), activation="relu", n_classes=3, seed=0):
+def fitted(X, layers=(6, 5), activation="relu", n_classes=3, seed=0, kind=MLPClassifier):
     y = np.array(["ant", "bee", "cat", "dog"])[np.arange(len(X)) % n_classes]
-    mlp = MLPClassifier(
+    mlp = kind(
         layers, activation=activation, learning_rate_init=0.1, max_iter=10, random_state=seed
     )
     with warnings.catch_warnings():
@@ -86,6 +88,13 @@ def test_columns_may_have_names():
     assert list(mlp.feature_names_in_) == list("abcdefg")
 
 
+def test_networks_of_the_baselines_have_the_door():
+    X = samples(dtype=np.float32)
+    mlp = sklearn_mlp(FFClassifier((6,), max_iter=1)).fit(X, ALL % 2)
+    found = find_occlusion_predictor(mlp)(X, fill=np.zeros((1, N_FEATURES))).predict(ALL, [1])
+    np.testing.assert_array_equal(found, mlp.predict(occluded(X, 0, [1])))
+
+
 class OwnPredict(MLPClassifier):
     """Predicts in a way of its own."""
 
@@ -95,7 +104,7 @@ class OwnPredict(MLPClassifier):
 
 @pytest.mark.parametrize(
     "mlp",
-    [MLPClassifier(), fitted(samples(), ()), OwnPredict((4,), max_iter=1)],
+    [MLPClassifier(), fitted(samples(), ()), fitted(samples(), kind=OwnPredict)],
     ids=["unfitted", "no hidden layer", "own predict"],
 )
 def test_other_networks_have_no_door(mlp):

@@ -69,8 +69,7 @@ class ADSExplainer(BaseEstimator):
         How the occluded data is scored; all engines agree. "score": any score, the whole data once
         per window. "predict": accuracy only, re-predicts only the rows that a window changes.
         "incremental": accuracy only, asks ``estimator.occlusion_predictor(X, fill=fill)``, also
-        behind scalers in a Pipeline and in a search; scikit-learn's MLPClassifier needs no such
-        method. "auto" is the last of these that is valid.
+        behind scalers in a Pipeline and in a search. "auto" is the last of these that is valid.
         The last two need predictions that do not depend on the batch; "auto" checks that on some
         rows.
     n_jobs : int or None, default=None

@@ -3,7 +3,6 @@
 from functools import partial
 
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
@@ -13,8 +12,6 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-
-from skff.saliency._mlp import MLPOcclusionPredictor
 
 # They transform every feature on its own, so that hiding a feature before is hiding it after.
 FEATURE_WISE = (
@@ -30,9 +27,9 @@ FEATURE_WISE = (
 def find_occlusion_predictor(estimator):
     """Return what makes an occlusion predictor for a fitted estimator, or None.
 
-    That is its method ``occlusion_predictor``, and ours for scikit-learn's MLPClassifier. A search
-    has that of its best estimator, and a Pipeline that of its last step, if all others transform
-    every feature on its own: data and fill are then transformed once.
+    That is its method ``occlusion_predictor``. A search has that of its best estimator, and a
+    Pipeline that of its last step, if all others transform every feature on its own: data and
+    fill are then transformed once.
 
     Parameters
     ----------
@@ -47,8 +44,6 @@ def find_occlusion_predictor(estimator):
     # Subclasses may predict in ways of their own.
     if type(estimator) in (GridSearchCV, RandomizedSearchCV):
         return find_occlusion_predictor(getattr(estimator, "best_estimator_", None))
-    if _is_plain_mlp(estimator):
-        return partial(MLPOcclusionPredictor, estimator)
     if type(estimator) is not Pipeline:
         return getattr(estimator, "occlusion_predictor", None)
     *before, last = [step for _, step in estimator.steps]
@@ -57,15 +52,6 @@ def find_occlusion_predictor(estimator):
     if make is None or not all(type(step) in FEATURE_WISE for step in before):
         return None
     return partial(_make_behind, before, make)
-
-
-def _is_plain_mlp(estimator):
-    """Return whether it is fitted, has hidden layers, and predicts as an MLPClassifier does."""
-    return (
-        isinstance(estimator, MLPClassifier)
-        and type(estimator).predict is MLPClassifier.predict
-        and len(getattr(estimator, "coefs_", ())) > 1
-    )
 
 
 def _make_behind(steps, make, X, *, fill):

@@ -23,7 +23,6 @@ from sklearn.svm import SVC
 from skorch import NeuralNetClassifier
 
 from skff.saliency import ADSExplainer
-from skff.saliency._pipelines import find_occlusion_predictor
 
 
 def as_rows(images):
@@ -113,7 +112,7 @@ def test_map_equals_a_plain_loop(make, form, images):
     np.testing.assert_allclose(found.importances, expected, atol=1e-6)
     assert found.importances.max() > 0.01
     is_classifier = not isinstance(model, Ridge)
-    fast = "predict" if find_occlusion_predictor(model) is None else "incremental"
+    fast = "incremental" if hasattr(model, "occlusion_predictor") else "predict"
     assert found.engine == (fast if is_classifier else "score")
 
 

@@ -62,3 +62,16 @@ def test_every_component_is_on_the_api_page(module):
     described = [c if hasattr(c, "__qualname__") else type(c) for c in REGISTRIES[module].values()]
     names = {f"forward_forward.{module}.{component.__qualname__}" for component in described}
     assert names <= set(api_entries())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [DOCS.parent / "README.md", DOCS / "benchmarks.rst"],
+    ids=lambda page: page.stem,
+)
+def test_pictures_of_the_page_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    pictures = re.findall(r"[\w/]+\.png(?=\)$)|(?<=figure:: )\S+", text, flags=re.MULTILINE)
+    assert pictures
+    for picture in pictures:
+        assert (page.parent / picture).is_file()

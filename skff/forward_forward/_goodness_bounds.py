@@ -15,13 +15,12 @@ import math
 
 import torch
 
-from skff.forward_forward._network import rms_normalize
+from skff.forward_forward._network import SMALLEST_NORM, rms_normalize
 from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 
 N_COLUMNS = 32  # dot products; matrix products are quickest in whole vector registers
 RANK = N_COLUMNS - 2
 SLACK = 1e-2  # share by which curvatures are raised: singular vectors are not quite orthogonal
-SMALLEST_NORM = 1e-8  # to which `rms_normalize` raises norms
 
 
 class BasePoint:
@@ -32,11 +31,13 @@ class BasePoint:
     bounds : GoodnessBounds
     h : Tensor of shape (n_samples, n_classes, n_inputs)
         Activities below the last layer, not normalised.
+    norm : Tensor of shape (n_samples * n_classes,)
+        Their Euclidean norms.
     """
 
-    def __init__(self, bounds, h):
+    def __init__(self, bounds, h, norm):
         shape = h.shape
-        self.n = rms_normalize(h.flatten(0, 1)).view(shape)
+        self.n = rms_normalize(h.flatten(0, 1), norm).view(shape)
         r = torch.addmm(bounds.bias, self.n.flatten(0, 1), bounds.weight.t()).relu_()
         self.g = bounds.goodness(r).view(shape[:2])
         self.v = (r @ bounds.weight).mul_(2 * bounds.factor).view(shape)

@@ -15,6 +15,7 @@ from skff.forward_forward._tensors import as_numpy, as_tensor, as_writable_tenso
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
 CLASS_BLOCK = 64
+SMALLEST_NORM = 1e-8  # of activities; silent ones are not divided by zero
 
 
 def rms_normalize(h, norm=None):
@@ -34,7 +35,7 @@ def rms_normalize(h, norm=None):
     """
     if norm is None:
         norm = torch.linalg.vector_norm(h, dim=-1)
-    return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(1e-8)).unsqueeze(-1)
+    return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(SMALLEST_NORM)).unsqueeze(-1)
 
 
 class Network:

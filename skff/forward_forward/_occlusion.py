@@ -132,6 +132,7 @@ class OcclusionPredictor:
             yield first, torch.from_numpy(table[first : first + step]).to(self.network.device)
 
     def _elements_per_pair(self, block):
+        # A feature's index is as large as two float32.
         return max(len(self.network.biases[0]), 2 * block.shape[1], len(self.classes))
 
     def _rows_per_block(self, block):
@@ -307,7 +308,7 @@ class _Base:
         self.A = self.Z.unsqueeze(1) + network.label_shifts()  # (rows, classes, units)
         shape = self.A.shape[:2]
         h, norms = predictor._up_to_last(self.A.flatten(0, 1).relu())
-        self.last = BasePoint(bounds, h.view(*shape, -1))
+        self.last = BasePoint(bounds, h.view(*shape, -1), norms[-1])
         self.best = (predictor._goodness_below(norms).view(shape) + self.last.g).argmax(1)
 
 

@@ -10,7 +10,11 @@ from sklearn.utils.validation import validate_data
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
-from skff.forward_forward._parameters import resolve_batch_size, resolve_max_iter
+from skff.forward_forward._parameters import (
+    resolve_batch_size,
+    resolve_dropout,
+    resolve_max_iter,
+)
 
 
 class MLP(torch.nn.Module):
@@ -22,14 +26,15 @@ class MLP(torch.nn.Module):
         Input and output units.
     hidden_layer_sizes : sequence of int
         Units of each hidden layer.
-    dropout : float, default=0.0
-        Share of input features dropped per sample while training.
+    dropout : float or "auto", default=0.0
+        Share of input features dropped per sample while training; "auto" is that of
+        `FFClassifier`.
     """
 
     def __init__(self, n_features, n_classes, hidden_layer_sizes, dropout=0.0):
         super().__init__()
         sizes = [n_features, *hidden_layer_sizes]
-        layers = [torch.nn.Dropout(dropout)]
+        layers = [torch.nn.Dropout(resolve_dropout(dropout, n_features))]
         for n_in, n_out in zip(sizes, sizes[1:], strict=False):
             layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], n_classes))

@@ -281,6 +281,14 @@ def test_skorch_mlp_drops_features_only_while_training(iris):
     assert not np.allclose(net.predict_proba(X), without.predict_proba(X))
 
 
+@pytest.mark.parametrize(("n_features", "share"), [(63, 0.0), (64, 0.1)])
+def test_skorch_mlp_resolves_automatic_dropout_for_the_data(n_features, share):
+    X, y = np.random.default_rng(0).standard_normal((30, n_features)), np.arange(30) % 3
+    net = skorch_mlp(forward_forward(dropout="auto", max_iter=1)).fit(X, y)
+    (dropout,) = [m for m in net.module_.modules() if isinstance(m, torch.nn.Dropout)]
+    assert dropout.p == share
+
+
 def test_skorch_mlp_spares_the_biases_from_weight_decay(iris):
     net = skorch_mlp(forward_forward(weight_decay=0.1)).fit(*iris)
     decays = {

@@ -83,8 +83,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     augment : callable, default=None
         ``(batch, generator)`` -> batch, applied to the features of every training batch, such
         as `skff.forward_forward.augmentation.ImageShift`.
-    dropout : float in [0, 1), default=0.1
-        Share of the input features dropped per sample while training.
+    dropout : float in [0, 1) or "auto", default="auto"
+        Share of the input features dropped per sample while training; "auto" is 0.1, and 0 with
+        fewer than 64 features.
     solver : {"adamw", "sgd"}, default="adamw"
         Optimizer of every layer.
     learning_rate_init : float, default=3e-3
@@ -199,7 +200,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         skip_first_goodness=False,
         peer_normalization=0.0,
         augment=None,
-        dropout=0.1,
+        dropout="auto",
         solver="adamw",
         learning_rate_init=3e-3,
         learning_rate="cooldown",
@@ -650,7 +651,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             keep=lambda X: overlay(X, n_classes),
             rescale=network.rescale,
             device=network.device,
-            dropout=self.dropout,
+            dropout=parameters.resolve_dropout(self.dropout, X.shape[1]),
             augment=self.augment,
         )
 

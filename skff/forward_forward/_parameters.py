@@ -14,6 +14,8 @@ from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
 
+FEW_FEATURES = 64
+
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "overlay": [StrOptions(set(OVERLAYS)), callable],
@@ -27,7 +29,7 @@ CONSTRAINTS = {
     "skip_first_goodness": ["boolean"],
     "peer_normalization": [Interval(Real, 0, None, closed="left")],
     "augment": [callable, None],
-    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "solver": [StrOptions({"adamw", "sgd"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "learning_rate": [StrOptions(set(SCHEDULES))],
@@ -233,6 +235,26 @@ def resolve_max_iter(max_iter, n_samples, batch_size):
         return max_iter
     n_updates = math.ceil(n_samples / resolve_batch_size(batch_size, n_samples))
     return int(np.clip(math.ceil(5000 / n_updates), 20, 60))
+
+
+def resolve_dropout(dropout, n_features):
+    """Return the share of features to drop: "auto" drops none where they are few.
+
+    Parameters
+    ----------
+    dropout : float or "auto"
+        The parameter.
+    n_features : int
+        Features of a sample.
+
+    Returns
+    -------
+    dropout : float
+        In [0, 1).
+    """
+    if dropout != "auto":
+        return dropout
+    return 0.0 if n_features < FEW_FEATURES else 0.1
 
 
 def resolve_device(device):

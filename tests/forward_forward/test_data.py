@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from strategies import matrices
 
+from skff import FFClassifier
 from skff.forward_forward._data import drop_features, location_and_norm
 from skff.forward_forward.overlays import OVERLAYS
 
@@ -60,6 +61,15 @@ def test_dropout_is_for_training_only():
     clf = tiny_classifier(dropout=0.5).fit(X, y)
     np.testing.assert_array_equal(clf.decision_function(X), clf.decision_function(X))
     assert not same_weights(clf, tiny_classifier().fit(X, y))
+
+
+@pytest.mark.parametrize(("n_features", "share"), [(63, 0.0), (64, 0.1)])
+def test_auto_dropout_is_for_many_features(n_features, share):
+    X, y = gaussian_classes(n_features=n_features)
+    automatic = tiny_classifier(dropout=FFClassifier().dropout).fit(X, y)
+    assert automatic.dropout == "auto"
+    assert same_weights(automatic, tiny_classifier(dropout=share).fit(X, y))
+    assert not same_weights(automatic, tiny_classifier(dropout=0.1 - share).fit(X, y))
 
 
 # scale

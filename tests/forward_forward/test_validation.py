@@ -39,7 +39,7 @@ OUT_OF_RANGE = {
     "hidden_layer_sizes": [0, -3, 2.0, (), [], [5, 0], [5, -1], [5.0], ["5"], [[5, 5]], [5, [5]]],
     "label_scale": [0, 0.0, -1, np.inf, np.nan],
     "peer_normalization": [-0.1, np.inf, np.nan],
-    "dropout": [-0.1, 1, 1.5, np.nan],
+    "dropout": [-0.1, 1, 1.5, np.nan, "automatic"],
     "learning_rate_init": [0, -1e-3, np.inf, np.nan],
     "momentum": [-0.1, 1, np.nan],
     "weight_decay": [-1e-3, np.inf, np.nan],

@@ -7,6 +7,8 @@ by a few dot products. Where one class stays above all others, it is the predict
 classes that can still win are evaluated exactly. No label is needed, and nothing is approximated.
 """
 
+import copy
+
 import numpy as np
 import torch
 
@@ -19,6 +21,7 @@ from skff.forward_forward._goodness_bounds import (
 )
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._tensors import as_tensor
+from skff.forward_forward._threads import map_on_threads
 
 SCRATCH_ELEMENTS = 2**23  # 32 MB of float32 for each of the larger buffers
 CACHE_ELEMENTS = 2**19  # 2 MB: what several operations in a row read and write
@@ -109,15 +112,27 @@ class OcclusionPredictor:
         """
         rows = np.asarray(rows)
         best = np.empty((len(windows), len(rows)), dtype=np.int64)
-        with torch.inference_mode():
-            weights = self._padded_weights()
-            for first, block in self._window_blocks(windows):
-                step = self._rows_per_block(block)
-                for start in range(0, len(rows), step):
-                    part = rows[start : start + step]
-                    labels = self._predict_block(part, block, weights)
-                    best[first : first + len(block), start : start + step] = labels.T
+        weights = self._padded_weights()
+
+        def predict(some_windows, block, some_rows):
+            predictor = copy.copy(self)  # whose counts no other thread changes
+            predictor.stats = dict.fromkeys(self.stats, 0)
+            with torch.inference_mode():  # holds for one thread
+                labels = predictor._predict_block(rows[some_rows], block, weights)
+            best[some_windows, some_rows] = labels.T
+            return predictor.stats
+
+        pieces = list(self._pieces(windows, len(rows)))
+        for counts in map_on_threads(predict, pieces, self.network.device):
+            self.stats.update({name: self.stats[name] + n for name, n in counts.items()})
         return self.classes[best]
+
+    def _pieces(self, windows, n_rows):
+        """Yield windows as a slice, the positions of their pixels and rows as a slice."""
+        for first, block in self._window_blocks(windows):
+            step = self._rows_per_block(block)
+            for start in range(0, n_rows, step):
+                yield slice(first, first + len(block)), block, slice(start, start + step)
 
     def _window_blocks(self, windows):
         """Yield (index of the first window, positions (n_windows, n_pixels)), padded to a table."""

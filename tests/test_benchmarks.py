@@ -186,11 +186,29 @@ def test_every_seed_runs_every_contestant_and_public_after_ff():
 def test_training_benchmark_runs_in_processes_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     path = tmp_path / "results.json"
-    bench_training.main(["--smoke", "--contestants", "torch", "--json", str(path)])
+    picture = tmp_path / "curve.png"
+    files = ["--json", str(path), "--plot", str(picture)]
+    bench_training.main(["--smoke", "--contestants", "torch", *files])
+    assert picture.stat().st_size > 5000
     written = json.loads(path.read_text())
     assert [run["contestant"] for run in written["runs"]] == ["torch"]
     assert written["machine"]["torch"] == torch.__version__
     assert "| torch " in capsys.readouterr().out
+
+
+def test_curves_are_medians_at_each_epoch():
+    seconds, errors = [[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]], [[5.0, 3.0], [7.0, 1.0], [6.0, 2.0]]
+    curves = [
+        [{"seconds": second, "error": error} for second, error in zip(*curve, strict=True)]
+        for curve in zip(seconds, errors, strict=True)
+    ]
+    assert bench_training.median_curve(curves) == [[3.0, 4.0], [6.0, 2.0]]
+
+
+def test_a_plot_without_evaluations_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        bench_training.parse_options(["--plot", "curve.png", "--evaluate-every", "0"])
+    assert "--evaluate-every 0" in capsys.readouterr().err
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones(capsys):

@@ -63,6 +63,8 @@ def main(argv=None):
             write_json(options.json, runs=runs)
     for data in options.data:
         report(options, data, [run for run in runs if run["data"] == data])
+    if options.plot:
+        plot(runs, options.plot, options.target)
     return runs
 
 
@@ -98,6 +100,7 @@ def parse_options(argv):
     add("--target", type=float, default=2.0, help="error in percent whose time is wanted")
     add("--evaluate-every", type=int, default=1, help="epochs between evaluations; 0 for none")
     add("--smoke", action="store_true", help="tiny settings: shows in seconds that all runs")
+    add("--plot", metavar="FILE", help="draw error against seconds of training")
     add("--json", metavar="FILE", help="write all results")
     options = parser.parse_args(argv)
     options.data = ["mnist", "fashion-mnist"] if options.data == "both" else [options.data]
@@ -106,6 +109,8 @@ def parse_options(argv):
         _check_recipe(parser, options.recipe)
         if smoke and not options.ff:
             options.ff = ["hidden_layer_sizes=(50, 50)", "max_iter=2"]
+    if options.plot and not options.evaluate_every:
+        parser.error("Got --plot with --evaluate-every 0, but expected epochs to draw.")
     if "public" in (options.contestants or []) and "ff" not in options.contestants:
         parser.error("Got public without ff, but expected both: public gets the time ff takes.")
     return options
@@ -237,6 +242,39 @@ def report_scan(rates, runs):
 
     rows = [[f"{rate:g}", *(cell(name, rate) for name in names)] for rate in rates]
     print_table(["learning rate", *names], rows)
+
+
+def median_curve(curves):
+    """Return the seconds and the error of each evaluated epoch, medians over the curves."""
+    epochs = list(zip(*curves, strict=True))
+    return [
+        [statistics.median(point[key] for point in points) for points in epochs]
+        for key in ("seconds", "error")
+    ]
+
+
+def plot(runs, path, target):
+    """Draw each contestant's error against its seconds of training, medians over the seeds."""
+    import matplotlib.pyplot as plt
+    from matplotlib import ticker
+
+    datasets = list(dict.fromkeys(run["data"] for run in runs))
+    figure, axes = plt.subplots(
+        1, len(datasets), figsize=(6 * len(datasets), 4), squeeze=False, layout="constrained"
+    )
+    for ax, data in zip(axes[0], datasets, strict=True):
+        own = [run for run in runs if run["data"] == data and run["curve"]]
+        for name in dict.fromkeys(run["contestant"] for run in own):
+            curves = [run["curve"] for run in own if run["contestant"] == name]
+            ax.semilogy(*median_curve(curves), ".-", label=f"{name}, seeds: {len(curves)}")
+        ax.axhline(target, color="grey", linestyle=":")
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+        ax.set(title=data, xlabel="seconds of training", ylabel="test error in percent")
+        ax.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

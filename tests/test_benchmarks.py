@@ -205,10 +205,11 @@ def test_curves_are_medians_at_each_epoch():
     assert bench_training.median_curve(curves) == [[3.0, 4.0], [6.0, 2.0]]
 
 
-def test_a_plot_without_evaluations_is_refused(capsys):
+@pytest.mark.parametrize("option", ["--evaluate-every 0", "--learning-rates 1e-3 2e-3"])
+def test_a_plot_without_a_curve_per_contestant_is_refused(option, capsys):
     with pytest.raises(SystemExit):
-        bench_training.parse_options(["--plot", "curve.png", "--evaluate-every", "0"])
-    assert "--evaluate-every 0" in capsys.readouterr().err
+        bench_training.parse_options(["--plot", "curve.png", *option.split()])
+    assert f"--plot with {option[:16]}" in capsys.readouterr().err
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones(capsys):

@@ -111,6 +111,8 @@ def parse_options(argv):
             options.ff = ["hidden_layer_sizes=(50, 50)", "max_iter=2"]
     if options.plot and not options.evaluate_every:
         parser.error("Got --plot with --evaluate-every 0, but expected epochs to draw.")
+    if options.plot and options.learning_rates:
+        parser.error("Got --plot with --learning-rates, but expected one rate per curve.")
     if "public" in (options.contestants or []) and "ff" not in options.contestants:
         parser.error("Got public without ff, but expected both: public gets the time ff takes.")
     return options
@@ -271,7 +273,7 @@ def plot(runs, path, target):
         ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
-        ax.set(title=data, xlabel="seconds of training", ylabel="test error in percent")
+        ax.set(title=data, xlabel="seconds of training", ylabel="error in percent")
         ax.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skff.forward_forward import _classifier, _goodness_bounds, _occlusion
+from skff.forward_forward import _classifier, _goodness_bounds, _occlusion, _rounded_goodness
 from skff.forward_forward._goodness_bounds import GoodnessBounds
 from skff.forward_forward._network import Network
 from skff.forward_forward._occlusion import OcclusionPredictor
+from skff.forward_forward._rounded_goodness import RoundedGoodness
 from skff.forward_forward.goodness import MeanSquare, SumSquare
 from skff.recipes import ExcessSquare
 
@@ -248,6 +249,10 @@ def is_best(scores, errors, labels):
 @settings(max_examples=200)
 @given(case=cases())
 def test_predictions_are_those_on_an_occluded_copy_up_to_ties(case):
+    assert_predicts_up_to_ties(case)
+
+
+def assert_predicts_up_to_ties(case):
     found = case.predictor().predict_many(np.arange(len(case.X)), case.windows)
     for window, labels in zip(case.windows, found, strict=True):
         occluded = case.occluded(window)
@@ -458,6 +463,103 @@ def assert_contains_all_goodness(clf, predictor, base, k, shift, lower, upper):
     assert (exact - error <= upper.T).all()
 
 
+# bounds in bfloat16
+
+
+@pytest.fixture
+def bfloat16_everywhere(monkeypatch):
+    """Let bfloat16 narrow down even small problems, on any processor."""
+    monkeypatch.setattr(_rounded_goodness, "bfloat16_pays", lambda weight: True)
+    monkeypatch.setattr(_occlusion, "FEWEST_ROUNDED", 1)
+
+
+def assert_contains_rounded_goodness(network, goodness, h):
+    """Assert that the bounds hold with no tolerance, and return them with what they hold."""
+    bounds = GoodnessBounds.of(network, goodness)
+    lower, upper = RoundedGoodness(bounds).around(h, torch.linalg.vector_norm(h, dim=1))
+    weight, bias, h = in_float64([bounds.weight, bounds.bias, h])
+    last = torch.from_numpy(np.maximum(normalized(h) @ weight.T + bias, 0))
+    exact = goodness(last)
+    assert (lower <= exact).all()
+    assert (exact <= upper).all()
+    return lower, exact, upper
+
+
+@settings(max_examples=200)
+@given(
+    case=cases(least_layers=2, readouts=["goodness"], goodness=["mean_square"]),
+    goodness=st.sampled_from([SumSquare(), MeanSquare()]),
+    share=st.floats(0, 1),
+    scale=st.floats(-6, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_goodness_never_lies_outside_the_bounds_in_bfloat16(case, goodness, share, scale, seed):
+    rng = np.random.default_rng(seed)
+    network = case.clf._network
+    h = 10**scale * rng.random((300, network.weights[-1].shape[1]))
+    h *= rng.random(h.shape) < share
+    assert_contains_rounded_goodness(network, goodness, as_float32(h))
+
+
+@pytest.mark.parametrize("n_units", [100, 501, 1500])
+@pytest.mark.parametrize("n_inputs", [31, 500, 1000])
+def test_bounds_in_bfloat16_are_close_in_wide_layers(n_inputs, n_units):
+    rng = np.random.default_rng(n_inputs + n_units)
+    weight = rng.standard_normal((n_units, n_inputs)) / np.sqrt(n_inputs)
+    first, shifts = np.eye(n_inputs), np.zeros((3, n_inputs))
+    weights, biases = [first, weight], [np.zeros(n_inputs), rng.standard_normal(n_units)]
+    weights, biases = ([as_float32(a) for a in some] for some in (weights, biases))
+    network = Network(weights, biases, as_float32(shifts), as_float32(shifts[0]), 1.0, 1.0)
+    h = as_float32(rng.standard_normal((700, n_inputs)).clip(0))
+    lower, exact, upper = assert_contains_rounded_goodness(network, MeanSquare(), h)
+    assert ((upper - lower) / exact).max() < 0.2
+
+
+@pytest.mark.parametrize("params", SETTINGS, ids=str)
+@pytest.mark.parametrize("layers", [(20, 10), (12, 16, 14, 10)], ids=str)
+def test_deciding_in_bfloat16_changes_no_prediction(layers, params, bfloat16_everywhere):
+    X, clf = trained(layers, **params)
+    case = Case(clf, X, np.float32(0), [np.arange(k, k + 6) for k in range(7)])
+    stats = assert_predicts_as_on_copies(case).stats
+    has_bounds = not {"readout", mean} & {*params, params.get("goodness")}
+    assert (stats["decided_in_bfloat16"] > 0) == has_bounds
+
+
+@settings(max_examples=100)
+@given(case=cases(least_layers=2, readouts=["goodness"]))
+def test_predictions_through_bfloat16_are_those_on_an_occluded_copy_up_to_ties(case):
+    with (
+        mock.patch.object(_rounded_goodness, "bfloat16_pays", lambda weight: True),
+        mock.patch.object(_occlusion, "FEWEST_ROUNDED", 1),
+    ):
+        assert_predicts_up_to_ties(case)
+
+
+def test_pickle_keeps_what_is_decided_in_bfloat16(bfloat16_everywhere):
+    X, clf = trained()
+    predictor = clf.occlusion_predictor(X, fill=0.0)
+    loaded = pickle.loads(pickle.dumps(predictor))
+    for each in (predictor, loaded):
+        each.predict_many(np.arange(60), [np.arange(6)])
+    assert loaded.stats == predictor.stats
+    assert loaded.stats["decided_in_bfloat16"] > 0
+
+
+@pytest.mark.parametrize(
+    ("n_units", "capabilities", "pays"),
+    [(128, {"amx_bf16": True}, True), (127, {"amx_bf16": True}, False), (128, {}, False)],
+)
+def test_bfloat16_pays_for_large_weights_where_the_processor_has_matrix_units(
+    n_units, capabilities, pays, monkeypatch
+):
+    weight = torch.zeros(n_units, 128)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert _rounded_goodness.bfloat16_pays(weight) == pays
+    assert not _rounded_goodness.bfloat16_pays(weight.to("meta"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # older versions have none
+    assert not _rounded_goodness.bfloat16_pays(weight)
+
+
 @pytest.mark.parametrize("goodness", [SumSquare(), MeanSquare(), ExcessSquare()], ids=repr)
 def test_a_goodness_with_a_slope_is_known_from_the_norm(goodness):
     h = torch.rand(5, 7, generator=torch.Generator().manual_seed(0))
@@ -487,7 +589,7 @@ def test_counts_add_up(case):
     )
     assert stats["pairs"] == len(case.X) * len(case.windows)
     assert stats["unchanged"] == stats["pairs"] - changed
-    rest = changed - stats["decided_by_bounds"]
+    rest = changed - stats["decided_by_bounds"] - stats["decided_in_bfloat16"]
     n_passes = 1 if case.clf.readout == "softmax" else n_classes
     fewest = n_passes if predictor.bounds is None else 2  # at least two classes were in doubt
     assert fewest * rest <= stats["exact_class_evaluations"] <= n_passes * rest or n_classes == 1
@@ -516,6 +618,7 @@ def test_scratch_memory_is_bounded(n_classes, layers, n_pixels, params, monkeypa
     clf = tiny_classifier(layers, max_iter=1, **params).fit(X, y)
     scratch = 20_000
     monkeypatch.setattr(_occlusion, "SCRATCH_ELEMENTS", scratch)
+    monkeypatch.setattr(_occlusion, "CACHE_ELEMENTS", scratch)
     monkeypatch.setattr("skff.forward_forward._network.SCRATCH_ELEMENTS", scratch)
     windows = np.random.default_rng(0).integers(0, 64, (100, n_pixels))
     predictor = clf.occlusion_predictor(X, fill=X[::-1])

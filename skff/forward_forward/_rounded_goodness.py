@@ -34,13 +34,15 @@ class RoundedGoodness:
     def __init__(self, bounds):
         self.bounds = bounds
         # The bias is the weight of one more input, the root mean square of the others.
-        weight = torch.cat([bounds.weight, bounds.bias.unsqueeze(1)], dim=1)
-        self.weight = torch.nn.functional.pad(weight, (0, -weight.shape[1] % COLUMNS_AT_ONCE))
-        self.weight = self.weight.bfloat16()
+        exact = torch.cat([bounds.weight, bounds.bias.unsqueeze(1)], dim=1)
+        rounded = exact.bfloat16()
+        self.weight = torch.nn.functional.pad(rounded, (0, -exact.shape[1] % COLUMNS_AT_ONCE))
+        change = exact - rounded.float()
+        lost = torch.linalg.matrix_norm(change[:, :-1], 2)
+        error = bounds.root * (lost + HALF_UNIT * (bounds.largest + lost))
+        lost = torch.linalg.vector_norm(change[:, -1])
+        error += lost + HALF_UNIT * (torch.linalg.vector_norm(bounds.bias) + lost)
         # Of the pre-activations of normalised inputs, as a norm over the units.
-        n_inputs = bounds.weight.shape[1]
-        error = bounds.root * _lost(bounds.weight, self.weight[:, :n_inputs])
-        error += _lost(bounds.bias.unsqueeze(1), self.weight[:, n_inputs : n_inputs + 1])
         self.error = (1 + SLACK) * error + bounds.rounding * bounds.terms
         self.relative_error = (1 + SLACK) * HALF_UNIT + bounds.rounding  # of the output
 
@@ -78,13 +80,6 @@ class RoundedGoodness:
 
     def __reduce__(self):
         return type(self), (self.bounds,)  # NumPy, which pickles tensors, has no bfloat16
-
-
-def _lost(weight, rounded):
-    """Bound the error of a product of rounded weights and inputs, per unit of the inputs' norm."""
-    rounded = rounded.float()
-    lost = torch.linalg.matrix_norm(weight - rounded, 2)
-    return lost + HALF_UNIT * torch.linalg.matrix_norm(rounded, 2)
 
 
 def bfloat16_pays(weight):

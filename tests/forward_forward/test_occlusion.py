@@ -10,10 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skff.forward_forward import _classifier, _goodness_bounds, _occlusion, _rounded_goodness
+from skff.forward_forward import (
+    _classifier,
+    _decider,
+    _goodness_bounds,
+    _occlusion,
+    _rounded_goodness,
+)
+from skff.forward_forward._decider import Decider
 from skff.forward_forward._goodness_bounds import GoodnessBounds
 from skff.forward_forward._network import Network
-from skff.forward_forward._occlusion import OcclusionPredictor
 from skff.forward_forward._rounded_goodness import RoundedGoodness
 from skff.forward_forward.goodness import MeanSquare, SumSquare
 from skff.recipes import ExcessSquare
@@ -343,6 +349,7 @@ def test_block_boundaries_change_no_prediction(params, scratch, monkeypatch):
     windows = [np.arange(k, k + k % 4) for k in range(9)]
     case = Case(clf, X, X[::-1].copy(), windows)
     monkeypatch.setattr(_occlusion, "SCRATCH_ELEMENTS", scratch)
+    monkeypatch.setattr(_decider, "SCRATCH_ELEMENTS", scratch)
     assert_predicts_as_on_copies(case)
 
 
@@ -422,13 +429,11 @@ def test_exact_goodness_never_lies_outside_the_bounds(case, rank):
 
         return recorded
 
-    around, bounds_of_all = GoodnessBounds.around, OcclusionPredictor._bounds
+    around, bounds_of_all = GoodnessBounds.around, Decider._bounds
     with (
         mock.patch.object(GoodnessBounds, "around", record(around)),
-        mock.patch.object(OcclusionPredictor, "_bounds", record(bounds_of_all)),
-        mock.patch.object(
-            OcclusionPredictor, "_up_to_last", record(OcclusionPredictor._up_to_last)
-        ),
+        mock.patch.object(Decider, "_bounds", record(bounds_of_all)),
+        mock.patch.object(Decider, "_up_to_last", record(Decider._up_to_last)),
         mock.patch.object(_occlusion, "LARGEST_INPUT", np.inf),
         mock.patch.object(_goodness_bounds, "RANK", rank),
     ):
@@ -454,7 +459,7 @@ def assert_contains_last_goodness(clf, bounds, h, lower, upper):
     assert (exact <= upper).all()
 
 
-def assert_contains_all_goodness(clf, predictor, base, k, shift, lower, upper):
+def assert_contains_all_goodness(clf, decider, base, k, shift, lower, upper):
     """Assert it for the sum over the layers, given how far those between may be off."""
     (z,) = in_float64([base.A[k] + shift[:, None]])
     exact, error = scores_above(clf, z, np.zeros_like(z))
@@ -470,7 +475,7 @@ def assert_contains_all_goodness(clf, predictor, base, k, shift, lower, upper):
 def bfloat16_everywhere(monkeypatch):
     """Let bfloat16 narrow down even small problems, on any processor."""
     monkeypatch.setattr(_rounded_goodness, "bfloat16_pays", lambda weight: True)
-    monkeypatch.setattr(_occlusion, "FEWEST_ROUNDED", 1)
+    monkeypatch.setattr(_decider, "FEWEST_ROUNDED", 1)
 
 
 def assert_contains_rounded_goodness(network, goodness, h):
@@ -530,7 +535,7 @@ def test_deciding_in_bfloat16_changes_no_prediction(layers, params, bfloat16_eve
 def test_predictions_through_bfloat16_are_those_on_an_occluded_copy_up_to_ties(case):
     with (
         mock.patch.object(_rounded_goodness, "bfloat16_pays", lambda weight: True),
-        mock.patch.object(_occlusion, "FEWEST_ROUNDED", 1),
+        mock.patch.object(_decider, "FEWEST_ROUNDED", 1),
     ):
         assert_predicts_up_to_ties(case)
 
@@ -591,7 +596,9 @@ def test_counts_add_up(case):
     assert stats["unchanged"] == stats["pairs"] - changed
     rest = changed - stats["decided_by_bounds"] - stats["decided_in_bfloat16"]
     n_passes = 1 if case.clf.readout == "softmax" else n_classes
-    fewest = n_passes if predictor.bounds is None else 2  # at least two classes were in doubt
+    fewest = (
+        n_passes if predictor.decider.bounds is None else 2
+    )  # at least two classes were in doubt
     assert fewest * rest <= stats["exact_class_evaluations"] <= n_passes * rest or n_classes == 1
 
 
@@ -618,7 +625,8 @@ def test_scratch_memory_is_bounded(n_classes, layers, n_pixels, params, monkeypa
     clf = tiny_classifier(layers, max_iter=1, **params).fit(X, y)
     scratch = 20_000
     monkeypatch.setattr(_occlusion, "SCRATCH_ELEMENTS", scratch)
-    monkeypatch.setattr(_occlusion, "CACHE_ELEMENTS", scratch)
+    monkeypatch.setattr(_decider, "SCRATCH_ELEMENTS", scratch)
+    monkeypatch.setattr(_decider, "CACHE_ELEMENTS", scratch)
     monkeypatch.setattr("skff.forward_forward._network.SCRATCH_ELEMENTS", scratch)
     windows = np.random.default_rng(0).integers(0, 64, (100, n_pixels))
     predictor = clf.occlusion_predictor(X, fill=X[::-1])

@@ -1,5 +1,6 @@
 """Engines: ``task -> WindowScores``, three ways to score data with one window hidden at a time."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from numbers import Number
 
@@ -149,9 +150,12 @@ def _split(n_items, n_blocks):
 def _run(task, work, blocks, unit, *args):
     """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
     parallel = Parallel(n_jobs=task.n_jobs, return_as="generator")
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
     n_items = sum(map(len, blocks))
-    with tqdm(total=n_items, desc="ADS", unit=unit, disable=not task.verbose) as progress:
+    with (
+        # Workers are to stop at an interrupt that does not arrive while they are waited for.
+        closing(parallel(delayed(work)(task, block, *args) for block in blocks)) as results,
+        tqdm(total=n_items, desc="ADS", unit=unit, disable=not task.verbose) as progress,
+    ):
         for block, result in zip(blocks, results, strict=True):
             progress.update(len(block))
             yield result

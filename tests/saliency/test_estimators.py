@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from skorch import NeuralNetClassifier
 
-from skff.saliency import ADSExplainer
+from skff.saliency import ADSExplainer, _engines
 
 
 def as_rows(images):
@@ -182,6 +182,29 @@ def test_keyboard_interrupt_stops_at_once_and_leaves_no_worker(tmp_path):
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # workers that are left would hold stdout open
         process.communicate()
+
+
+def test_an_interrupt_between_two_results_stops_the_workers_too(monkeypatch):
+    parallel, closed = _engines.Parallel, []
+
+    class Recording(parallel):
+        def __call__(self, jobs):
+            try:
+                yield from super().__call__(jobs)
+            finally:
+                closed.append(True)
+
+    class Interrupted(_engines.tqdm):
+        def update(self, n):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_engines, "Parallel", Recording)
+    monkeypatch.setattr(_engines, "tqdm", Interrupted)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        ADSExplainer(LinearClassifier(64)).explain(np.ones((10, 64)), np.zeros(10, int))
+    # While the traceback lives, so does all that its frames refer to.
+    assert interrupt.tb is not None
+    assert closed == [True]
 
 
 def _workers(record, parent):

@@ -47,7 +47,7 @@ class Decider:
         self.bounds = GoodnessBounds.of(network, goodness)
         self.rounded = RoundedGoodness.of(self.bounds)
 
-    def decide(self, base, shift, sample, n_versions, stats):
+    def decide(self, base, shift, sample, stats):
         """Find the best class of versions of samples.
 
         Parameters
@@ -58,8 +58,6 @@ class Decider:
             What each version adds to the first layer's pre-activations; may be overwritten.
         sample : Tensor of shape (n_pairs,)
             Which sample each is a version of, ascending.
-        n_versions : list of int
-            How many there are of each sample.
         stats : dict of str -> int
             Counts of `STAGES`, added to.
 
@@ -71,7 +69,7 @@ class Decider:
         if self.bounds is None:
             stats["exact_class_evaluations"] += len(sample) * self.n_passes
             return self.evaluate(shift.add_(base.Z[sample]))
-        lower, upper = self._bounds_of_pairs(base, shift, n_versions)
+        lower, upper = self._bounds_of_pairs(base, shift, sample)
         best, in_doubt = _leaders(lower, upper)
         n_open = int(in_doubt.any(0).sum())
         stats["decided_by_bounds"] += len(best) - n_open
@@ -111,12 +109,13 @@ class Decider:
             parts.append(scores.argmax(1))
         return torch.cat(parts)
 
-    def _bounds_of_pairs(self, base, shift, n_versions):
+    def _bounds_of_pairs(self, base, shift, sample):
         """Bound the goodness of all changed pairs under all classes, (n_classes, n_pairs)."""
         step = max(1, SCRATCH_ELEMENTS // (self.widest + self.network.n_classes * N_COLUMNS))
+        n_versions = torch.bincount(sample, minlength=len(base.Z))
         parts = [
             self._bounds(base, k, part)
-            for k, versions in enumerate(shift.split(n_versions))
+            for k, versions in enumerate(shift.split(n_versions.tolist()))
             for part in versions.split(step)
             if len(part)
         ]

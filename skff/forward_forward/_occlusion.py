@@ -10,11 +10,10 @@ import copy
 import numpy as np
 import torch
 
-from skff.forward_forward._decider import STAGES, Base, Decider
+from skff.forward_forward._decider import SCRATCH_ELEMENTS, STAGES, Base, Decider
 from skff.forward_forward._tensors import as_tensor
 from skff.forward_forward._threads import map_on_threads
 
-SCRATCH_ELEMENTS = 2**23  # 32 MB of float32 for each of the larger buffers
 LARGEST_INPUT = 64  # root mean square; the training samples' is 1
 
 
@@ -169,8 +168,7 @@ class OcclusionPredictor:
             shift = torch.nn.functional.embedding_bag(
                 block[window], weights, per_sample_weights=hidden[changed], mode="sum"
             )
-            n_versions = changed.sum(1).tolist()
-            best[changed] = self.decider.decide(base, shift, sample, n_versions, self.stats)
+            best[changed] = self.decider.decide(base, shift, sample, self.stats)
         return best.cpu().numpy()
 
     def _is_large(self, inputs):

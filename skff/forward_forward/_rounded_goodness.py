@@ -15,6 +15,7 @@ import torch
 
 from skff.forward_forward._goodness_bounds import SLACK, goodness_of_norm
 from skff.forward_forward._network import SMALLEST_NORM
+from skff.forward_forward._tensors import as_numpy, as_writable_tensor
 
 HALF_UNIT = torch.finfo(torch.bfloat16).eps / 2
 ROWS_AT_ONCE = 256  # each number of rows is compiled for anew: only multiples are used
@@ -78,8 +79,14 @@ class RoundedGoodness:
         lower = goodness_of_norm(goodness, (norm - error).clamp_min_(0), n_units)
         return lower, goodness_of_norm(goodness, norm.add_(error), n_units)
 
-    def __reduce__(self):
-        return type(self), (self.bounds,)  # NumPy, which pickles tensors, has no bfloat16
+    def __getstate__(self):
+        # As the bounds, so that workers find no norms again; NumPy has no bfloat16.
+        state = self.__dict__ | {"weight": self.weight.float()}
+        return {name: as_numpy(value) for name, value in state.items()}
+
+    def __setstate__(self, state):
+        self.__dict__.update({name: as_writable_tensor(v) for name, v in state.items()})
+        self.weight = self.weight.bfloat16()
 
 
 def bfloat16_pays(weight):

@@ -1,4 +1,5 @@
 import pickle
+from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
@@ -471,11 +472,20 @@ def assert_contains_all_goodness(clf, decider, base, k, shift, lower, upper):
 # bounds in bfloat16
 
 
-@pytest.fixture
-def bfloat16_everywhere(monkeypatch):
+@contextmanager
+def deciding_in_bfloat16():
     """Let bfloat16 narrow down even small problems, on any processor."""
-    monkeypatch.setattr(_rounded_goodness, "bfloat16_pays", lambda weight: True)
-    monkeypatch.setattr(_decider, "FEWEST_ROUNDED", 1)
+    with (
+        mock.patch.object(_rounded_goodness, "bfloat16_pays", lambda weight: True),
+        mock.patch.object(_decider, "FEWEST_ROUNDED", 1),
+    ):
+        yield
+
+
+@pytest.fixture
+def bfloat16_everywhere():
+    with deciding_in_bfloat16():
+        yield
 
 
 def assert_contains_rounded_goodness(network, goodness, h):
@@ -533,10 +543,7 @@ def test_deciding_in_bfloat16_changes_no_prediction(layers, params, bfloat16_eve
 @settings(max_examples=100)
 @given(case=cases(least_layers=2, readouts=["goodness"]))
 def test_predictions_through_bfloat16_are_those_on_an_occluded_copy_up_to_ties(case):
-    with (
-        mock.patch.object(_rounded_goodness, "bfloat16_pays", lambda weight: True),
-        mock.patch.object(_decider, "FEWEST_ROUNDED", 1),
-    ):
+    with deciding_in_bfloat16():
         assert_predicts_up_to_ties(case)
 
 

@@ -18,33 +18,24 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks")
 
 import _ads_contestants as ads
 import _common as common
+import _results as results
+import _settings
+import _summary as summary
 import _training_contestants as training
+import _version_contestants as versions
 import bench_ads
 import bench_scaling
 import bench_tabular
 import bench_training
+import bench_versions
+import choose_settings
 from _plain_networks import BackpropLoop, PublicForwardForward
 
-RUN = {
-    "data": "digits",
-    "validation": False,
-    "n_train": 300,
-    "seed": 0,
-    "hidden": [40, 40],
-    "batch_size": 20,
-    "epochs": 8,
-    "dropout": 0.1,
-    "learning_rate": 3e-3,
-    "backprop_learning_rate": 3e-3,
-    "uncentered": False,
-    "precision": "highest",
-    "evaluate_every": 1,
-    "target": 20.0,
-    "budget": 0.1,
-    "ff": [],
-    "torch": [],
-    "recipe": None,
-}
+SETTINGS = {"dropout": 0.1, "learning_rate_init": 3e-3}
+RUN = bench_training.describe_run(
+    "digits", "ff", SETTINGS, seed=0, hidden=[40, 40], epochs=8, batch_size=20, n_train=300
+) | {"budget": 0.1, "evaluate_every": 1}
+REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +77,19 @@ def test_only_components_can_be_called_on_the_command_line(text):
         common.parse_settings([text])
 
 
+def test_settings_of_the_command_line_can_be_written_as_json():
+    texts = ["hidden_layer_sizes=(20, 30)", "loss=Logistic(threshold=3.0)"]
+    settings = common.read_settings(texts)
+    assert json.loads(json.dumps(settings)) == settings
+    assert common.make_components(settings)["loss"].threshold == 3.0
+
+
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     proba = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
     y = np.array([0, 1, 1, 1])  # right in half at 0.9, always at 0.6
-    assert_allclose(common.expected_calibration_error(proba, y), (0.4 + 0.4) / 2)
+    bins = common.reliability(proba, y)
+    assert_allclose(bins, [[0.6, 1.0, 2], [0.9, 0.5, 2]])
+    assert_allclose(common.expected_calibration_error(bins), (0.4 + 0.4) / 2)
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no peak to reset")
@@ -118,31 +118,45 @@ def test_clock_keeps_every_second_model(tmp_path):
 
 @pytest.mark.parametrize("contestant", sorted(training.CONTESTANTS.keys() - {"public", "recipe"}))
 def test_contestant_learns_and_is_measured(contestant):
-    result = training.measure(RUN | {"contestant": contestant})
+    settings = bench_training.INPUT_SETTINGS if contestant == "ff-input" else SETTINGS
+    own = {"settings": {"max_iter": 8} if contestant == "ff-default" else settings}
+    result = training.measure(RUN | {"contestant": contestant} | own)
     assert result["error"] < 30
     assert result["seconds"] > 0
     assert 0 < result["nll"] < 1.5
     assert 0 < result["ece"] < 60
+    assert sum(count for _, _, count in result["bins"]) == 540
     if contestant != "sklearn":  # which says nothing of its epochs
         assert result["curve"][-1]["error"] == pytest.approx(result["error"])
-        assert result["seconds_to_target"] <= result["seconds"]
 
 
-@pytest.mark.parametrize("contestant", ["ff", "torch"])
+@pytest.mark.parametrize("contestant", ["ff", "ff-input"])
+def test_sum_of_the_layers_errs_as_the_classifier_does(contestant):
+    run = RUN | {"contestant": contestant, "evaluate_every": 0}
+    result = training.measure(run | {"hidden": [40, 30, 20]})
+    assert len(result["layer_errors"]) == 3
+    assert len(set(result["layer_errors"])) > 1
+    assert result["sum_error"] == pytest.approx(result["error"])
+
+
+@pytest.mark.parametrize("contestant", ["ff", "torch-lean"])
 def test_the_mean_of_the_images_is_left_in_on_request(contestant):
     run = RUN | {"contestant": contestant, "epochs": 2, "evaluate_every": 0}
-    centered, raw = (training.measure(run | {"uncentered": left}) for left in (False, True))
+    centered, raw = (
+        training.measure(run | {"settings": SETTINGS | {"center": center}})
+        for center in (True, False)
+    )
     assert centered["nll"] != raw["nll"]
 
 
 def test_recipe_reports_both_readouts():
-    run = {"contestant": "recipe", "recipe": "HINTON_2022"}
-    tiny = ["hidden_layer_sizes=(40, 40)", "max_iter=15", "batch_size=20"]
-    tiny.append("learning_rate_init=4e-3")
-    result = training.measure(RUN | run | {"ff": tiny})
+    tiny = {"hidden_layer_sizes": [40, 40], "max_iter": 15, "batch_size": 20}
+    tiny |= {"learning_rate_init": 4e-3}
+    run = {"contestant": "recipe", "recipe": "HINTON_2022", "settings": tiny}
+    result = training.measure(RUN | run)
     assert result["error"] < 40
-    assert result["goodness_error"] < 40
-    assert result["goodness_error"] != result["error"]
+    assert result["sum_error"] < 40
+    assert result["sum_error"] != result["error"]
 
 
 def test_public_recipe_learns_slowly(digits):
@@ -160,7 +174,7 @@ def test_public_recipe_keeps_to_its_time(digits):
 def test_plain_loop_draws_the_same_model_from_the_same_seed(digits):
     X, y, X_test, _ = digits
     loops = [
-        BackpropLoop((20,), max_iter=1, dropout=0.2, random_state=seed).fit(X, y, lambda model: 0)
+        BackpropLoop((20,), max_iter=1, dropout=0.2, random_state=seed).fit(X, y)
         for seed in (1, 1, 2)
     ]
     first, again, other = (loop.predict_proba(X_test) for loop in loops)
@@ -168,10 +182,57 @@ def test_plain_loop_draws_the_same_model_from_the_same_seed(digits):
     assert abs(first - other).max() > 0.01
 
 
-def test_ratios_are_taken_seed_by_seed():
-    mine = {0: {"seconds": 2.0}, 1: {"seconds": 9.0}, 2: {"seconds": None}, 3: {"seconds": 1.0}}
-    reference = {0: {"seconds": 1.0}, 1: {"seconds": 3.0}, 2: {"seconds": 1.0}}
-    assert bench_training.ratios(mine, reference, "seconds") == [2.0, 3.0]
+@pytest.mark.parametrize("sizes", [(), (20,), (20, 15, 10, 12)])
+def test_plain_loop_has_any_number_of_layers(digits, sizes):
+    X, y, X_test, _ = digits
+    loop = BackpropLoop(sizes, max_iter=1).fit(X, y)
+    shapes = [tuple(p.shape) for p in loop.net_.parameters() if p.ndim == 2]
+    assert shapes == list(zip([*sizes, 10], [64, *sizes], strict=True))
+    assert_allclose(loop.predict_proba(X_test).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_plain_loop_reads_centred_features_of_mean_rms_one(digits):
+    X, y, _, _ = digits
+    loop = BackpropLoop((20,), max_iter=1).fit(X + 3, y)
+    x = loop._normalize(torch.from_numpy(X + 3)).numpy()
+    assert_allclose(x.mean(axis=0), 0, atol=1e-5)
+    assert_allclose(np.linalg.norm(x, axis=1).mean() / 64**0.5, 1, rtol=1e-5)
+
+
+def test_plain_loop_smooths_its_targets(digits):
+    X, y, X_test, _ = digits
+    confidence = [
+        BackpropLoop((30,), batch_size=32, max_iter=10, label_smoothing=smoothing)
+        .fit(X, y)
+        .predict_proba(X_test)
+        .max(axis=1)
+        .mean()
+        for smoothing in (0.0, 0.3)
+    ]
+    assert confidence[1] < 0.85 < confidence[0]
+
+
+def test_ratios_are_taken_pair_by_pair():
+    def row(seed, seconds, **other):
+        return {"seed": seed, "threads": 1, "timed": True, "seconds": seconds} | other
+
+    mine = [row(0, 2.0), row(1, 9.0), row(2, None), row(3, 1.0), row(0, 8.0, threads=2)]
+    reference = [row(1, 3.0), row(0, 1.0), row(2, 1.0), row(0, 2.0, threads=2)]
+    assert summary.ratios(mine, reference, "seconds") == [2.0, 3.0, 4.0]
+    untimed = [row(0, 2.0, timed=False)]
+    assert summary.ratios(untimed, reference, "seconds") == []
+    assert summary.ratios(untimed, reference, "threads") == [1.0]
+
+
+def test_seeds_run_with_several_threads_count_once():
+    rows = [{"seed": seed, "threads": threads} for seed, threads in [(1, 2), (0, 2), (0, 1)]]
+    assert summary.one_per_seed(rows) == [rows[2], rows[0]]
+
+
+def test_time_to_an_error_is_that_of_the_first_epoch_below_it():
+    curve = [{"seconds": s, "error": e} for s, e in [(1, 5.0), (2, 2.0), (3, 2.5), (4, 1.0)]]
+    assert summary.seconds_to(2.0)({"curve": curve}) == 2
+    assert summary.seconds_to(0.5)({"curve": curve}) is None
 
 
 def test_every_seed_runs_every_contestant_and_public_after_ff():
@@ -183,33 +244,194 @@ def test_every_seed_runs_every_contestant_and_public_after_ff():
     assert {order[-1] for order in orders} == {"public"}
 
 
-def test_training_benchmark_runs_in_processes_of_its_own(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    path = tmp_path / "results.json"
-    picture = tmp_path / "curve.png"
-    files = ["--json", str(path), "--plot", str(picture)]
-    bench_training.main(["--smoke", "--contestants", "torch", *files])
-    assert picture.stat().st_size > 5000
-    written = json.loads(path.read_text())
-    assert [run["contestant"] for run in written["runs"]] == ["torch"]
-    assert written["machine"]["torch"] == torch.__version__
-    assert "| torch " in capsys.readouterr().out
-
-
-def test_curves_are_medians_at_each_epoch():
-    seconds, errors = [[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]], [[5.0, 3.0], [7.0, 1.0], [6.0, 2.0]]
-    curves = [
-        [{"seconds": second, "error": error} for second, error in zip(*curve, strict=True)]
-        for curve in zip(seconds, errors, strict=True)
+def test_settings_of_the_nearest_depth_are_taken(tmp_path):
+    path = tmp_path / "settings.json"
+    choices = [
+        {"data": "digits", "contestant": "ff", "hidden": [500] * n, "settings": {"dropout": n / 10}}
+        for n in (3, 2)
     ]
-    assert bench_training.median_curve(curves) == [[3.0, 4.0], [6.0, 2.0]]
+    path.write_text(json.dumps({"chosen": choices}))
+    read = _settings.read_settings_file(path)
+    found = [
+        _settings.chosen_settings(read, "digits", "ff", [9] * n)["dropout"] for n in (1, 2, 3, 5)
+    ]
+    assert found == [0.2, 0.2, 0.3, 0.3]
+    assert _settings.chosen_settings(read, "mnist", "ff", [9, 9]) == _settings.START["ff"]
 
 
-@pytest.mark.parametrize("option", ["--evaluate-every 0", "--learning-rates 1e-3 2e-3"])
-def test_a_plot_without_a_curve_per_contestant_is_refused(option, capsys):
-    with pytest.raises(SystemExit):
-        bench_training.parse_options(["--plot", "curve.png", *option.split()])
-    assert f"--plot with {option[:16]}" in capsys.readouterr().err
+def test_the_command_line_overrides_the_settings_chosen():
+    options = bench_training.parse_options(["--ff", "dropout=0.7", "--torch", "weight_decay=0.5"])
+    found = {run["contestant"]: run["settings"] for run in bench_training.plan(options, "digits")}
+    assert found["ff"]["dropout"] == 0.7
+    assert found["torch-lean"]["weight_decay"] == 0.5
+    assert found["skorch"]["weight_decay"] != 0.5
+    assert found["ff-default"] == {}
+
+
+def test_runs_side_by_side_are_not_timed():
+    options = bench_training.parse_options(["--jobs", "2"])
+    runs = list(bench_training.plan(options, "digits"))
+    assert {run["timed"] for run in runs} == {False}
+    assert "public" not in {run["contestant"] for run in runs}
+
+
+def test_training_benchmark_runs_in_processes_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    path = tmp_path / "results.json"
+    arguments = ["--smoke", "--contestants", "torch-lean", "--json", str(path)]
+    bench_training.main(arguments)
+    (row,) = results.read_rows(path)
+    assert (row["contestant"], row["torch_threads"]) == ("torch-lean", 1)
+    assert row["versions"]["torch"] == torch.__version__
+    assert {"commit", "date", "machine", "command"} <= row.keys()
+    assert "| torch-lean " in capsys.readouterr().out
+
+
+def test_runs_that_a_file_has_are_not_measured_again(tmp_path):
+    path = tmp_path / "results.json"
+    measured = []
+
+    def measure(run, rows):
+        measured.append(run["seed"])
+        return {"error": 1.0, "seconds": 2.0}
+
+    def run_seeds(*seeds, **other):
+        runs = [RUN | {"seed": seed} | other for seed in seeds]
+        return results.run_missing(runs, measure, path=path, announce=lambda row: None)
+
+    first = run_seeds(0, 1)
+    assert run_seeds(0, 1, 2)[:2] == first
+    run_seeds(0, settings=SETTINGS | {"dropout": 0.5})
+    run_seeds(1, validation=True)
+    assert measured == [0, 1, 2, 0, 1]
+    assert [row["seed"] for row in results.read_rows(path)] == measured
+
+
+def test_a_timed_run_stands_in_for_one_side_by_side_and_replaces_it(tmp_path):
+    path = tmp_path / "results.json"
+
+    def run(**how):
+        runs = [RUN | how]
+        kept = {"path": path, "announce": lambda row: None}
+        results.run_missing(runs, lambda run, rows: {"seconds": 1.0}, **kept)
+        return [(row["timed"], row["threads"]) for row in results.read_rows(path)]
+
+    assert run(timed=False) == [(False, 1)]
+    assert run(timed=True) == [(True, 1)]
+    assert run(timed=True, threads=2) == [(True, 1), (True, 2)]
+    assert run(timed=False) == [(True, 1), (True, 2)]
+
+
+def test_new_results_replace_old_ones_of_the_same_name(tmp_path):
+    path = tmp_path / "results.json"
+    for seed, accuracy in [(0, 1.0), (1, 2.0), (0, 3.0)]:
+        results.write_results(path, [{"seed": seed, "accuracy": accuracy}], ["seed"])
+    assert [(row["seed"], row["accuracy"]) for row in results.read_rows(path)] == [(1, 2), (0, 3)]
+
+
+def search_without_training(monkeypatch, tmp_path, error):
+    """Choose settings where a run's error is a function of its description."""
+    runs = []
+
+    def measure(run, rows):
+        runs.append(run)
+        return {"error": error(run)}
+
+    monkeypatch.setattr(choose_settings, "measure", measure)
+    path = tmp_path / "settings.json"
+    choose_settings.main(["--smoke", "--settings", str(path)])
+    return runs, {choice["contestant"]: choice for choice in _settings.read_settings_file(path)}
+
+
+def test_both_sides_are_given_as_many_candidates_and_seeds(monkeypatch, tmp_path):
+    def error(run):
+        settings = run["settings"]
+        return 50 * abs(settings["learning_rate_init"] - 3e-3) + abs(settings["dropout"] - 0.3)
+
+    runs, choices = search_without_training(monkeypatch, tmp_path, error)
+    counts = [
+        sorted(run["seed"] for run in runs if run["contestant"] == name)
+        for name in ("ff", "torch-lean")
+    ]
+    assert counts[0] == counts[1] == [0] * 6 + [1] * 2
+    for choice in choices.values():
+        assert choice["settings"]["learning_rate_init"] == 3e-3
+        assert choice["settings"]["dropout"] == 0.3
+        assert choice["n_candidates"] == 6
+
+
+def test_the_second_seed_decides_between_the_two_best(monkeypatch, tmp_path):
+    def error(run):
+        settings = run["settings"]
+        last = settings.get("label_scale") == 0.5 or settings.get("weight_decay") == 0.05
+        if run["seed"] == 0:
+            return 10 * settings["label_smoothing"] + 0.1 * last
+        return 1.0 - last
+
+    _, choices = search_without_training(monkeypatch, tmp_path, error)
+    assert choices["ff"]["settings"]["label_scale"] == 0.5
+    assert choices["torch-lean"]["settings"]["weight_decay"] == 0.05
+    for choice in choices.values():
+        assert choice["validation_error"] == pytest.approx((0.6 + 0.0) / 2)
+        assert choice["seeds"] == [0, 1]
+
+
+def test_settings_are_chosen_without_test_images(monkeypatch, tmp_path):
+    runs, _ = search_without_training(monkeypatch, tmp_path, lambda run: 1.0)
+    assert all(run["validation"] for run in runs)
+
+    def fetch(subset="train", return_X_y=False):
+        assert subset == "train"
+        rng = np.random.default_rng(0)
+        return rng.random((400, 784), dtype=np.float32), np.arange(400) % 10
+
+    monkeypatch.setattr("skff.datasets.fetch_mnist", fetch)
+    assert training.measure(runs[0] | {"data": "mnist"})["error"] > 50
+    with pytest.raises(AssertionError):
+        common.load("mnist")
+
+
+def test_choices_of_other_data_are_kept(tmp_path):
+    path = tmp_path / "settings.json"
+    choices = [
+        {"data": data, "contestant": "ff", "hidden": [5], "settings": {}, "seeds": seeds}
+        for data, seeds in [("mnist", [0]), ("digits", [0]), ("mnist", [1])]
+    ]
+    for choice in choices:
+        choose_settings.write_choices(path, [choice])
+    assert _settings.read_settings_file(path) == choices[1:]
+
+
+def test_versions_run_alternately_each_with_its_own_package(monkeypatch, tmp_path, capsys):
+    started = []
+
+    def measure_in_process(script, run, python_path):
+        started.append((run["part"], run["contestant"], python_path))
+        return versions.PARTS[run["part"]](run)
+
+    monkeypatch.setattr(bench_versions, "measure_in_process", measure_in_process)
+    arguments = ["--smoke", "--old", str(tmp_path), "--repeats", "2"]
+    rows = bench_versions.main(arguments)
+    fits = [(name, path) for part, name, path in started if part == "fit"]
+    old, new = ("old", str(tmp_path)), ("new", REPOSITORY)
+    assert [fit for fit in fits if fit[0] != "torch-lean"] == [old, new, new, old]
+    assert {row["part"] for row in rows} == set(versions.PARTS)
+    assert all(row["ads_seconds"]["3"] > 0 for row in rows if row["part"] == "ads")
+    printed = capsys.readouterr().out
+    for figure, _, _ in summary.VERSION_FIGURES[:5]:
+        assert f"| {figure}" in printed
+
+
+def test_another_installation_than_the_one_asked_for_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ImportError, match="expected it from"):
+        versions.check_version()
+
+
+def test_every_class_is_learned_where_there_are_fewer_samples_than_predicted():
+    run = {"n_predict": 100, "n_features": 5, "n_classes": 20, "n_train": 50, "repeat": 0}
+    run |= {"hidden": [10], "batch_size": 16, "epochs": 1, "contestant": "new", "settings": {}}
+    assert versions.measure_classes(run)["predict_seconds"] > 0
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones(capsys):
@@ -292,7 +514,8 @@ def test_scaling_benchmark_tables_and_draws_its_axes(tmp_path, capsys):
     paths = [str(tmp_path / name) for name in ("results.json", "plot.png")]
     axes = ["--axes", "n_units", "n_classes"]
     runs = bench_scaling.main(["--smoke", *axes, "--json", paths[0], "--plot", paths[1]])
-    assert json.loads(Path(paths[0]).read_text())["runs"] == runs
+    written = results.read_rows(paths[0])
+    assert [row["epoch_seconds"] for row in written] == [run["epoch_seconds"] for run in runs]
     assert [(run["axis"], run["n_classes"]) for run in runs] == [
         ("n_units", 5),
         ("n_units", 5),

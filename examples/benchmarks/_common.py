@@ -52,25 +52,43 @@ def _load_images(name, test):
     return train, fetch(subset="test", return_X_y=True) if test else None
 
 
-def parse_settings(settings):
-    """Turn texts such as "dropout=0.2" or "loss=SymBa(scale=8.0)" into a dict."""
-    pairs = (setting.partition("=")[::2] for setting in settings)
-    return {name: _parse_value(value) for name, value in pairs}
+def parse_settings(texts):
+    """Turn texts such as "dropout=0.2" or "loss=SymBa(scale=8.0)" into a dict of parameters."""
+    return make_components(read_settings(texts))
 
 
-def _parse_value(text):
+def read_settings(texts):
+    """Turn texts such as "dropout=0.2" into a dict of what JSON can hold; calls remain texts."""
+    pairs = (text.partition("=")[::2] for text in texts)
+    return json.loads(json.dumps({name: _literal(value) for name, value in pairs}))
+
+
+def _literal(text):
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        pass
-    if "(" not in text:
         return text
+
+
+def make_components(settings):
+    """Replace texts such as "SymBa(scale=8.0)" among the values by the components they call."""
+    return {
+        name: _make_component(value) if isinstance(value, str) and "(" in value else value
+        for name, value in settings.items()
+    }
+
+
+def _make_component(text):
     from skff.forward_forward import augmentation, losses, negatives
 
     call = ast.parse(text, mode="eval").body
     name = getattr(getattr(call, "func", None), "id", None)
-    components = [losses.SymBa, losses.Swish, losses.Logistic, negatives.Hard, negatives.Confused]
-    components = {c.__name__: c for c in [*components, augmentation.ImageShift]}
+    components = {
+        component.__name__: component
+        for module in (augmentation, losses, negatives)
+        for component in vars(module).values()
+        if isinstance(component, type) and component.__module__ == module.__name__
+    }
     if name not in components or call.args:
         raise ValueError(
             f"Got {text!r}, but expected a number, a name or one of {sorted(components)} with its "
@@ -86,17 +104,37 @@ def setting(text):
     return text
 
 
-def expected_calibration_error(proba, y, n_bins=15):
-    """Return the mean gap between the confidence in the predicted label and its accuracy.
+def reliability(proba, y, n_bins=15):
+    """Compare the confidence in the predicted labels with their accuracy.
 
-    Samples are grouped into `n_bins` bins of equal width by their confidence; both numbers and
-    the result lie in [0, 1].
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities in [0, 1].
+    y : ndarray of shape (n_samples,)
+        True labels, encoded as 0, 1, ...
+    n_bins : int, default=15
+        Bins of equal width that samples are grouped into by their confidence.
+
+    Returns
+    -------
+    bins : list of list
+        Mean confidence, accuracy, both in [0, 1], and number of samples of each bin that has any.
     """
     confidence = proba.max(axis=1)
     correct = proba.argmax(axis=1) == y
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = np.bincount(bins, confidence - correct, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(y))
+    index = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    bins = []
+    for k in np.unique(index):
+        inside = index == k
+        bins.append([confidence[inside].mean(), correct[inside].mean(), inside.sum()])
+    return [[float(mean), float(accuracy), int(count)] for mean, accuracy, count in bins]
+
+
+def expected_calibration_error(bins):
+    """Return the mean gap between confidence and accuracy, in [0, 1], of `reliability`'s bins."""
+    gaps = sum(count * abs(confidence - accuracy) for confidence, accuracy, count in bins)
+    return gaps / sum(count for _, _, count in bins)
 
 
 def forget_peak():
@@ -128,16 +166,17 @@ def machine():
     """Return what a reader needs to judge the figures: processor, cores, versions."""
     names = ["torch", "numpy", "scikit-learn", "skorch"]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "threads": _threads(),
+        "threads": threads(),
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }
 
 
-def _processor():
+def processor():
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -146,7 +185,7 @@ def _processor():
     return fields[0] if fields else platform.processor()
 
 
-def _threads():
+def threads():
     """Return torch's number of threads, or what is asked for where torch is not loaded."""
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
@@ -177,10 +216,3 @@ def print_table(header, rows):
     for row in cells:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f"| {' | '.join(padded)} |", flush=True)
-
-
-def write_json(path, **content):
-    """Write results with the machine and the command, if a file is wanted."""
-    if path:
-        content = {"command": sys.argv, "machine": machine()} | content
-        Path(path).write_text(json.dumps(content, indent=1) + "\n")

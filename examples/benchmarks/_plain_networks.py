@@ -4,28 +4,27 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from _parts import SCHEDULES, drop_features
 from torch import nn
 from torch.nn.functional import cross_entropy, softplus
 
-from skff.forward_forward._data import drop_features
-from skff.forward_forward._precision import matmul_precision
-from skff.forward_forward._training import SCHEDULES
-
 
 class BackpropLoop:
-    """Backprop MLP: batches drawn from resident tensors, fused AdamW, a schedule per update.
+    """Backprop MLP: batches from resident tensors, fused AdamW, a schedule per update.
+
+    Everything that lowers the error of `FFClassifier` and is not its rule is here too: the mean
+    is subtracted, inputs have an rms of 1, features are dropped, targets are smoothed.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int
-        Units per layer.
+        Units per layer, of any number of layers.
     batch_size, max_iter : int
         Samples per update and epochs.
-    learning_rate_init, learning_rate, weight_decay, dropout, matmul_precision
-        As in `FFClassifier`; dropout is that of the input features.
-    cheap_dropout : bool
-        Whether to draw the dropped features as `FFClassifier` does, which takes less time than
-        `torch.nn.Dropout`.
+    learning_rate_init, learning_rate, weight_decay, dropout, center
+        As in `FFClassifier`; dropout is that of the input features, drawn by the same function.
+    label_smoothing : float in [0, 1)
+        Share of each target that is spread over all labels.
     random_state : int
         Seed of weights, order and dropout.
     """
@@ -36,12 +35,12 @@ class BackpropLoop:
         *,
         batch_size=256,
         max_iter=20,
-        learning_rate_init=1e-3,
+        learning_rate_init=2e-3,
         learning_rate="cooldown",
         weight_decay=0.0,
         dropout=0.0,
-        matmul_precision="highest",
-        cheap_dropout=False,
+        label_smoothing=0.0,
+        center=True,
         random_state=0,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -51,8 +50,8 @@ class BackpropLoop:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.dropout = dropout
-        self.matmul_precision = matmul_precision
-        self.cheap_dropout = cheap_dropout
+        self.label_smoothing = label_smoothing
+        self.center = center
         self.random_state = random_state
 
     @classmethod
@@ -60,54 +59,74 @@ class BackpropLoop:
         """Return a loop that predicts with `net`, a module that gives logits."""
         loop = cls()
         loop.net_ = net
+        loop.scale_, loop.shift_ = torch.tensor(1.0), torch.tensor(0.0)
         return loop
 
-    def fit(self, X, y, end_epoch):
-        """Train on float32 features and labels 0, 1, ...; `end_epoch` hears of each epoch."""
+    def fit(self, X, y, end_epoch=lambda make_model: None):
+        """Train on float32 features and labels 0, 1, ...; `end_epoch` is told of each epoch."""
         torch.manual_seed(self.random_state)
+        self.scale_, self.shift_ = _scale_and_shift(X, self.center)
         X, y = torch.from_numpy(X), torch.from_numpy(y)
-        net = self.net_ = self._make_net(X.shape[1], int(y.max()) + 1)
+        self.net_ = _make_net([X.shape[1], *self.hidden_layer_sizes, int(y.max()) + 1])
         optimizer = torch.optim.AdamW(
-            net.parameters(), self.learning_rate_init, weight_decay=self.weight_decay, fused=True
+            self.net_.parameters(),
+            self.learning_rate_init,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
-        with matmul_precision(self.matmul_precision):
-            for epoch in range(self.max_iter):
-                self._run_epoch(net, optimizer, X, y, epoch)
-                end_epoch(lambda: self)
+        for epoch in range(self.max_iter):
+            self._run_epoch(optimizer, X, y, epoch)
+            end_epoch(lambda: self)
         return self
 
-    def _make_net(self, n_features, n_classes):
-        layers, n_inputs = [nn.Dropout(0.0 if self.cheap_dropout else self.dropout)], n_features
-        for n_units in self.hidden_layer_sizes:
-            layers += [nn.Linear(n_inputs, n_units), nn.ReLU()]
-            n_inputs = n_units
-        return nn.Sequential(*layers, nn.Linear(n_inputs, n_classes))
-
-    def _run_epoch(self, net, optimizer, X, y, epoch):
+    def _run_epoch(self, optimizer, X, y, epoch):
         schedule = SCHEDULES[self.learning_rate]
-        net.train()
         order = torch.randperm(len(X))
         for start in range(0, len(X), self.batch_size):
             rows = order[start : start + self.batch_size]
             rate = schedule((epoch + start / len(X)) / self.max_iter)
             optimizer.param_groups[0]["lr"] = self.learning_rate_init * rate
-            x = X.index_select(0, rows)
-            if self.cheap_dropout:
-                x = drop_features(x, self.dropout, torch.default_generator)
-            optimizer.zero_grad()
-            cross_entropy(net(x), y[rows]).backward()
+            x = self._normalize(X.index_select(0, rows))
+            x = drop_features(x, self.dropout, torch.default_generator)
+            target = y.index_select(0, rows)
+            loss = cross_entropy(self.net_(x), target, label_smoothing=self.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
             optimizer.step()
+
+    def _normalize(self, x):
+        # (x - mean) * scale in one pass over a batch: a normalised copy of X would count as memory.
+        return torch.addcmul(self.shift_, x, self.scale_)
 
     def predict_proba(self, X):
         """Return class probabilities (n_samples, n_classes)."""
         self.net_.eval()
         with torch.inference_mode():
-            logits = [self.net_(batch) for batch in torch.from_numpy(X).split(4096)]
+            batches = torch.from_numpy(X).split(4096)
+            logits = [self.net_(self._normalize(batch)) for batch in batches]
             return torch.cat(logits).softmax(1).numpy()
 
     def predict(self, X):
         """Return labels (n_samples,)."""
         return self.predict_proba(X).argmax(axis=1)
+
+
+def _scale_and_shift(X, center):
+    """Return what makes the samples' mean rms 1 about the mean: ``scale * x + shift``."""
+    mean = X.mean(axis=0, dtype=np.float64) if center else np.zeros(X.shape[1])
+    # In parts: a centred copy of all samples would be as large as the data.
+    parts = np.array_split(X, -(-len(X) // 256))
+    norm = sum(np.linalg.norm(part - mean, axis=1).sum() for part in parts) / len(X)
+    scale = X.shape[1] ** 0.5 / norm
+    shift = torch.from_numpy((-scale * mean).astype(np.float32))
+    return torch.tensor(scale, dtype=torch.float32), shift
+
+
+def _make_net(sizes):
+    layers = []
+    for n_inputs, n_units in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(n_inputs, n_units), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])  # the last layer gives logits
 
 
 class PublicForwardForward:

@@ -12,14 +12,20 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from _common import expected_calibration_error, forget_peak, load, parse_settings, peak_mb
+from _common import (
+    expected_calibration_error,
+    forget_peak,
+    load,
+    make_components,
+    peak_mb,
+    reliability,
+)
+from _parts import smoothed_loss
 from _plain_networks import BackpropLoop, PublicForwardForward
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
-import skff
 from skff import FFClassifier
-from skff.forward_forward._precision import matmul_precision
 from skff.mlp_baselines import sklearn_mlp, skorch_mlp
 from skff.recipes import RECIPES
 
@@ -71,45 +77,38 @@ def error(model, X, y):
 
 
 def train_ff(X, y, run, clock):
-    """Train FFClassifier with the settings of the command line."""
-    settings = _shared_settings(run, "learning_rate") | {"center": not run["uncentered"]}
-    settings |= parse_settings(run["ff"])
-    return _fit_ff(FFClassifier(**settings), X, y, clock)
+    """Train FFClassifier with the settings of the run."""
+    return _fit_ff(FFClassifier(**_shared(run), **ff_settings(run["settings"])), X, y, clock)
 
 
 def train_ff_default(X, y, run, clock):
     """Train FFClassifier with nothing set but the seed."""
-    return _fit_ff(FFClassifier(random_state=run["seed"]), X, y, clock)
+    own = make_components(run["settings"])  # empty but for the warm-up
+    return _fit_ff(FFClassifier(random_state=run["seed"], **own), X, y, clock)
 
 
 def train_recipe(X, y, run, clock):
     """Train one of `skff.recipes`."""
-    own = {"random_state": run["seed"]} | parse_settings(run["ff"])
+    own = {"random_state": run["seed"]} | make_components(run["settings"])
     return _fit_ff(RECIPES[run["recipe"]].classifier(**own), X, y, clock)
 
 
 def train_sklearn(X, y, run, clock):
-    """Train scikit-learn's MLPClassifier, which has neither the schedule nor the dropout."""
-    return sklearn_mlp(FFClassifier(**_shared_settings(run, "backprop_learning_rate"))).fit(X, y)
+    """Train scikit-learn's MLPClassifier, which has neither schedule nor dropout nor smoothing."""
+    return sklearn_mlp(_baseline(run)).fit(X, y)
 
 
 def train_skorch(X, y, run, clock):
     """Train the skorch network."""
-    net = skorch_mlp(FFClassifier(**_shared_settings(run, "backprop_learning_rate")))
+    net = skorch_mlp(_baseline(run))
     net.set_params(callbacks=[*net.callbacks, ("clock", SkorchClock(clock))])
-    with matmul_precision(run["precision"]):
-        return net.fit(X, y)
-
-
-def train_torch(X, y, run, clock, *, cheap_dropout=False):
-    """Train the plain loop."""
-    settings = _shared_settings(run, "backprop_learning_rate") | parse_settings(run["torch"])
-    return BackpropLoop(**settings, cheap_dropout=cheap_dropout).fit(X, y, clock.end_epoch)
+    return net.fit(X, y)
 
 
 def train_torch_lean(X, y, run, clock):
-    """Train the plain loop with our cheap way to draw the dropped features."""
-    return train_torch(X, y, run, clock, cheap_dropout=True)
+    """Train the plain loop."""
+    loop = BackpropLoop(**_shared(run), **make_components(run["settings"]))
+    return loop.fit(X, y, clock.end_epoch)
 
 
 def train_public(X, y, run, clock):
@@ -118,30 +117,41 @@ def train_public(X, y, run, clock):
     return network.fit(X, y, seconds=run["budget"])
 
 
-BACKPROP = ["sklearn", "skorch", "torch", "torch-lean"]
+CENTERED = ["sklearn", "skorch"]  # given images whose mean is subtracted; the others do so
 CONTESTANTS = {
     "ff": train_ff,
     "ff-default": train_ff_default,
+    "ff-input": train_ff,
     "recipe": train_recipe,
     "sklearn": train_sklearn,
     "skorch": train_skorch,
-    "torch": train_torch,
     "torch-lean": train_torch_lean,
     "public": train_public,
 }
 
 
-def _shared_settings(run, learning_rate):
-    """Return what `FFClassifier` and the backprop networks have in common."""
+def _shared(run):
+    """Return what `FFClassifier` and the plain loop call alike."""
     return {
         "hidden_layer_sizes": tuple(run["hidden"]),
         "batch_size": run["batch_size"],
         "max_iter": run["epochs"],
-        "dropout": run["dropout"],
-        "learning_rate_init": run[learning_rate],
-        "matmul_precision": run["precision"],
         "random_state": run["seed"],
     }
+
+
+def ff_settings(settings):
+    """Return parameters of `FFClassifier`; `label_smoothing` is one of its loss."""
+    settings = make_components(settings)
+    smoothing = settings.pop("label_smoothing", None)
+    if smoothing is not None:
+        settings = {"loss": smoothed_loss(smoothing)} | settings
+    return settings
+
+
+def _baseline(run):
+    """Return the classifier that `skff.mlp_baselines` take their settings from."""
+    return FFClassifier(**_shared(run), **ff_settings(run["settings"]))
 
 
 def _fit_ff(classifier, X, y, clock):
@@ -185,7 +195,7 @@ class SkorchClock(Callback):
 def measure(run):
     """Train a contestant and return what was measured: seconds, errors in percent, MB."""
     X, y, X_test, y_test = load(run["data"], validation=run["validation"], n_train=run["n_train"])
-    if run["contestant"] in BACKPROP and not run["uncentered"]:
+    if run["contestant"] in CENTERED:
         mean = X.mean(axis=0)
         X, X_test = X - mean, X_test - mean
     train = CONTESTANTS[run["contestant"]]
@@ -198,46 +208,55 @@ def measure(run):
         curve = clock.curve(X_test, y_test)
     start = perf_counter()
     result |= {"error": error(model, X_test, y_test), "predict_seconds": perf_counter() - start}
-    reached = [point["seconds"] for point in curve if point["error"] <= run["target"]]
     return result | {
-        "seconds_to_target": reached[0] if reached else None,
         "n_iter": getattr(model, "n_iter_", None),
-        "threads": torch.get_num_threads(),
-        "skff": skff.__version__,
-        **_probability_errors(model, X_test, y_test),
-        **_goodness_readout(model, X_test, y_test),
+        "torch_threads": torch.get_num_threads(),
+        **probability_errors(model, X_test, y_test),
+        **layer_errors(model, X_test, y_test),
         "curve": curve,
     }
 
 
 def _warm_up(train, X, y, run):
     """Load what libraries load on first use, so that it counts neither as time nor as memory."""
-    short = {"epochs": 1, "budget": 0.0, "ff": [*run["ff"], "max_iter=1"]}
-    train(X[:1024], y[:1024], run | short, Clock(None, 0))
+    short = run | {"epochs": 1, "budget": 0.0}
+    if run["contestant"] in ("ff-default", "recipe"):  # whose epochs are their own
+        short["settings"] = run["settings"] | {"max_iter": 1}
+    train(X[:1024], y[:1024], short, Clock(None, 0))
 
 
-def _probability_errors(model, X, y):
+def probability_errors(model, X, y):
+    """Return negative log-likelihood, calibration error in percent, and the latter's bins."""
     if not hasattr(model, "predict_proba"):
-        return {"nll": None, "ece": None}
+        return {"nll": None, "ece": None, "bins": None}
     proba = model.predict_proba(X).astype(np.float64)
     proba /= proba.sum(axis=1, keepdims=True)  # float32 sums miss 1 by more than log_loss accepts
+    bins = reliability(proba, y)
     return {
         "nll": float(log_loss(y, proba)),
-        "ece": 100 * expected_calibration_error(proba, y),
+        "ece": 100 * expected_calibration_error(bins),
+        "bins": bins,
     }
 
 
-def _goodness_readout(model, X, y):
-    """Return what the goodness predicts where a softmax head is the classifier's own readout."""
-    if getattr(model, "readout", "goodness") == "goodness":
+def layer_errors(model, X, y):
+    """Return the error of each layer's goodness alone and of their sum, which is timed."""
+    if not hasattr(model, "layer_goodness"):
         return {}
     start = perf_counter()
-    summed = model.layer_goodness(X)[int(model.skip_first_goodness) :].sum(axis=0)
-    labels = model.classes_[summed.argmax(axis=1)]
+    goodness = model.layer_goodness(X)  # (n_layers, n_samples, n_classes)
+    summed = goodness[int(model.skip_first_goodness) :].sum(axis=0)
+    sum_error = _goodness_error(model, summed, y)
+    seconds = perf_counter() - start
     return {
-        "goodness_error": float(100 * (labels != y).mean()),
-        "goodness_predict_seconds": perf_counter() - start,
+        "layer_errors": [_goodness_error(model, own, y) for own in goodness],
+        "sum_error": sum_error,
+        "sum_seconds": seconds,
     }
+
+
+def _goodness_error(model, goodness, y):
+    return float(100 * (model.classes_[goodness.argmax(axis=1)] != y).mean())
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ from _common import (
     print_machine,
     print_table,
     setting,
-    write_json,
 )
+from _results import write_results
 from sklearn.ensemble import RandomForestClassifier
 
 from skff import FFClassifier
@@ -68,7 +68,7 @@ def main(argv=None):
                 about = {"data": data, "model": name, "samples": len(y), "window": window_shape}
                 found = compare(model, X, y, make_task(X, window_shape, options), options)
                 runs += [about | run for run in found]
-                write_json(options.json, runs=runs)
+                write_results(options.json, runs, ["data", "model", "window", "contestant"])
     return runs
 
 
@@ -91,7 +91,7 @@ def parse_options(argv):
         help="parameters of FFClassifier, and of the MLPs where they have them")  # fmt: skip
     add("--seed", type=int, default=0)
     add("--smoke", action="store_true", help="tiny settings: shows in seconds that all runs")
-    add("--json", metavar="FILE", help="write all results")
+    add("--json", metavar="FILE", help="write all results, in place of older ones")
     options = parser.parse_args(argv)
     options.data = ["mnist", "fashion-mnist"] if options.data == "both" else [options.data]
     return options

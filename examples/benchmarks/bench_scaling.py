@@ -24,8 +24,8 @@ from _common import (
     print_machine,
     print_table,
     setting,
-    write_json,
 )
+from _results import write_results
 
 from skff import FFClassifier
 
@@ -59,7 +59,7 @@ def main(argv=None):
         for value in axes[axis]:
             sizes = base | {axis: value}
             runs.append({"axis": axis, **sizes} | measure(sizes, options))
-            write_json(options.json, runs=runs)
+            write_results(options.json, runs, ["axis", *BASE])
         print_axis(axis, [run for run in runs if run["axis"] == axis])
     if options.plot:
         plot(runs, options.plot)
@@ -79,7 +79,7 @@ def parse_options(argv):
         help="parameters of FFClassifier")  # fmt: skip
     add("--smoke", action="store_true", help="tiny sizes: shows in seconds that all runs")
     add("--plot", metavar="FILE", help="draw all axes")
-    add("--json", metavar="FILE", help="write all results")
+    add("--json", metavar="FILE", help="write all results, in place of older ones")
     return parser.parse_args(argv)
 
 
@@ -141,6 +141,15 @@ def print_axis(axis, runs):
 
 
 def plot(runs, path):
+    """Draw all axes into a file."""
+    import matplotlib.pyplot as plt
+
+    figure = draw(runs)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw(runs):
     """Draw seconds per epoch against each size, relative to its smallest, on two log scales."""
     import matplotlib.pyplot as plt
 
@@ -152,12 +161,11 @@ def plot(runs, path):
         ax.loglog(growth, [r["epoch_seconds"] for r in own], "o-", label=f"{axis} / {own[0][axis]}")
         reach = max(reach, *growth)
     low = min(run["epoch_seconds"] for run in runs)
-    ax.loglog([1, reach], [low, low * reach], "k:", label="linear growth")
+    ax.loglog([1, reach], [low, low * reach], ":", color="grey", label="linear growth")
     ax.set(xlabel="size, relative to the smallest", ylabel="seconds per epoch")
     ax.set_title("FFClassifier: time of an epoch")
     ax.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 if __name__ == "__main__":

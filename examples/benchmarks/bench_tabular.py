@@ -11,7 +11,8 @@ import argparse
 import statistics
 import warnings
 
-from _common import parse_settings, print_machine, print_table, setting, write_json
+from _common import parse_settings, print_machine, print_table, setting
+from _results import write_results
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -38,7 +39,7 @@ def main(argv=None):
         for data in options.data
         for seed in range(options.seeds)
     ]
-    write_json(options.json, runs=runs)
+    write_results(options.json, runs, ["data", "seed"])
     report(runs)
     return runs
 
@@ -54,7 +55,7 @@ def parse_options(argv):
     add("--ff", type=setting, nargs="+", default=[], metavar="NAME=VALUE",
         help="parameters of FFClassifier")  # fmt: skip
     add("--smoke", action="store_true", help="iris, two epochs: shows in seconds that all runs")
-    add("--json", metavar="FILE", help="write all results")
+    add("--json", metavar="FILE", help="write all results, in place of older ones")
     options = parser.parse_args(argv)
     if options.smoke:
         options.data, options.seeds, options.ff = ["iris"], 1, ["max_iter=2"]

@@ -3,69 +3,65 @@
 Every run of a contestant is a process of its own; all contestants of a seed run one after another
 in a changing order, so that ratios to the plain torch loop are taken pairwise::
 
-    python examples/benchmarks/bench_training.py --data both --seeds 5 --epochs 30 --dropout 0.2
-    python examples/benchmarks/bench_training.py --data mnist --learning-rates 1e-3 2e-3 4e-3
+    python examples/benchmarks/bench_training.py --data both --seeds 3 --json FILE
+    python examples/benchmarks/bench_training.py --data both --seeds 10 --jobs 2 --json FILE
+    python examples/benchmarks/bench_training.py --data mnist --hidden 500 500 500 500 500
     python examples/benchmarks/bench_training.py --data mnist --recipe HINTON_2022
     python examples/benchmarks/bench_training.py --smoke
 
 Contestants:
 
 ff
-    FFClassifier with the settings given here.
+    FFClassifier with the settings that ``choose_settings.py`` chose, labels at every layer.
 ff-default
     FFClassifier with nothing set.
-sklearn, skorch
-    The networks of `skff.mlp_baselines` at the same settings; sklearn's has no dropout and a
-    constant learning rate.
-torch
-    A plain backprop loop with the same optimizer, schedule, batches, dropout and precision, the
-    opponent that ratios refer to.
+ff-input
+    FFClassifier with the label given with the input only and a pair loss, as in the papers.
 torch-lean
-    The same with FFClassifier's cheaper way to draw the dropped features.
+    A plain backprop loop with the settings chosen for it, the opponent that ratios refer to. It
+    has the same batches, optimizer, schedule, centring, scaling and dropout as FFClassifier, and
+    smooths its targets too.
+skorch, sklearn
+    The networks of `skff.mlp_baselines` with torch-lean's settings, as far as they have them.
 public
     The best-known public Forward-Forward recipe, for the time that ff took.
 
-FFClassifier subtracts the training images' mean by itself. The backprop networks are given images
-from which it is subtracted, which lowers their error too. ``--uncentered`` leaves it in for all but
-ff-default and the recipes, which keep their own setting.
-
 Seconds are those of `fit` without evaluation; peak memory is that of `fit` above what data and
-libraries hold. Settings are to be chosen with ``--validation`` or ``--learning-rates``, which
-never read the test images.
+libraries hold. Runs that the file of ``--json`` has already are not run again. ``--jobs 2`` runs
+two processes of one thread side by side, for errors only: their seconds are not reported.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
-from _common import DATA, print_machine, print_table, setting, spread, write_json
+from _common import DATA, print_machine, print_table, read_settings, setting, spread
+from _results import measure_in_process, run_missing
+from _settings import SETTINGS, chosen_settings, read_settings_file
+from _summary import describe_settings, layer_table, training_table
 
-CONTESTANTS = ["ff", "ff-default", "sklearn", "skorch", "torch", "torch-lean", "public"]
-RUN_OPTIONS = [
-    *["hidden", "batch_size", "epochs", "dropout", "learning_rate", "backprop_learning_rate"],
-    *["uncentered", "precision", "ff", "torch", "recipe", "validation", "evaluate_every"],
-    *["target", "n_train"],
-]
+CONTESTANTS = ["ff", "ff-default", "ff-input", "torch-lean", "skorch", "sklearn", "public"]
+DEFAULT_HIDDEN = [500, 500]  # of FFClassifier
+# The best on validation images for this way, before labels entered at every layer.
+INPUT_SETTINGS = {
+    "overlay": "append",
+    "loss": "symba",
+    "negatives": "hard",
+    "label_scale": 0.5,
+    "learning_rate_init": 3e-3,
+    "dropout": 0.2,
+}
 
 
 def main(argv=None):
-    """Run what the command line asks for, print tables and write results after every run."""
+    """Run what the command line asks for, print tables and return the rows."""
     options = parse_options(argv)
     print_machine()
-    runs = []
+    runs = [run for data in options.data for run in plan(options, data)]
+    rows = run_missing(runs, measure, path=options.json, jobs=options.jobs, announce=announce)
     for data in options.data:
-        for run in plan(options, data):
-            runs.append(run | measure(run, runs))
-            print(describe(runs[-1]), flush=True)
-            write_json(options.json, runs=runs)
-    for data in options.data:
-        report(options, data, [run for run in runs if run["data"] == data])
-    if options.plot:
-        plot(runs, options.plot, options.target)
-    return runs
+        report(options, data, [row for row in rows if row["data"] == data])
+    return rows
 
 
 def parse_options(argv):
@@ -78,43 +74,36 @@ def parse_options(argv):
     add("--data", choices=[*DATA, "both"], default="digits" if smoke else "mnist")
     add("--seeds", type=int, default=1 if smoke else 3, help="number of seeds")
     add("--first-seed", type=int, default=0, help="the others follow it")
-    add("--contestants", nargs="+", choices=CONTESTANTS, help="default: all")
-    add("--hidden", type=int, nargs="+", default=[500, 500], help="units of each layer")
+    add("--contestants", nargs="+", choices=CONTESTANTS, help="default: all that apply")
+    add("--hidden", type=int, nargs="+", default=DEFAULT_HIDDEN, help="units of each layer")
     add("--epochs", type=int, default=2 if smoke else 30)
     add("--batch-size", type=int, default=64 if smoke else 256)
-    add("--dropout", type=float, default=0.2, help="share of input features dropped")
-    add("--learning-rate", type=float, default=2e-3, help="of ff")
-    add("--backprop-learning-rate", type=float, default=1e-3, help="of sklearn, skorch, torch")
-    add("--uncentered", action="store_true", help="leave the mean in the images")
-    add("--precision", choices=["highest", "high", "medium"], default="highest")
+    add("--settings", metavar="FILE", default=str(SETTINGS), help="chosen by choose_settings.py")
     add("--ff", type=setting, nargs="+", default=[], metavar="NAME=VALUE",
-        help="more parameters of ff, or of the recipe, whose epochs and rates are its own, "
-        "such as max_iter=5 or loss='SymBa(scale=8.0)'")  # fmt: skip
+        help="parameters of ff, or of the recipe, whose epochs and rates are its own, such as "
+        "dropout=0.3, label_smoothing=0.05 or loss='SymBa(scale=8.0)'")  # fmt: skip
     add("--torch", type=setting, nargs="+", default=[], metavar="NAME=VALUE",
-        help="more parameters of torch, such as weight_decay=1e-4")  # fmt: skip
+        help="parameters of torch-lean, such as weight_decay=1e-4")  # fmt: skip
     add("--recipe", help="run this one of skff.recipes in place of the contestants")
-    add("--learning-rates", type=float, nargs="+", help="scan ff and torch on validation data")
     add("--validation", action="store_true", help="test on held-out training images")
     n_train = 400 if smoke else None
     add("--n-train", type=int, default=n_train, help="use only the first training images")
     add("--target", type=float, default=2.0, help="error in percent whose time is wanted")
     add("--evaluate-every", type=int, default=1, help="epochs between evaluations; 0 for none")
+    add("--threads", type=int, default=1, help="of each process")
+    add("--jobs", type=int, default=1, help="processes side by side, whose times do not count")
     add("--smoke", action="store_true", help="tiny settings: shows in seconds that all runs")
-    add("--plot", metavar="FILE", help="draw error against seconds of training")
-    add("--json", metavar="FILE", help="write all results")
+    add("--json", metavar="FILE", help="add results to this file and skip those that it has")
     options = parser.parse_args(argv)
     options.data = ["mnist", "fashion-mnist"] if options.data == "both" else [options.data]
-    options.validation |= bool(options.learning_rates)
+    options.choices = read_settings_file(options.settings)
     if options.recipe:
         _check_recipe(parser, options.recipe)
         if smoke and not options.ff:
             options.ff = ["hidden_layer_sizes=(50, 50)", "max_iter=2"]
-    if options.plot and not options.evaluate_every:
-        parser.error("Got --plot with --evaluate-every 0, but expected epochs to draw.")
-    if options.plot and options.learning_rates:
-        parser.error("Got --plot with --learning-rates, but expected one rate per curve.")
-    if "public" in (options.contestants or []) and "ff" not in options.contestants:
-        parser.error("Got public without ff, but expected both: public gets the time ff takes.")
+    _check_public(parser, options)
+    if options.jobs > 1 and options.threads > 1:
+        parser.error(f"Got --threads {options.threads} with --jobs, but expected 1 thread each.")
     return options
 
 
@@ -125,158 +114,147 @@ def _check_recipe(parser, name):
         parser.error(f"Got --recipe {name}, but expected one of {', '.join(RECIPES)}.")
 
 
+def _check_public(parser, options):
+    wanted = options.contestants or []
+    if "public" in wanted and "ff" not in wanted:
+        parser.error("Got public without ff, but expected both: public gets the time ff takes.")
+    if "public" in wanted and options.jobs > 1:
+        parser.error("Got public with --jobs, but expected 1 job: public gets the time ff takes.")
+
+
 def plan(options, data):
     """Yield the runs on a data set: dicts of everything a contestant needs to know."""
-    shared = {name: getattr(options, name) for name in RUN_OPTIONS} | {"data": data, "budget": 0.0}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for contestant in _turns(options, seed):
-            run = shared | {"contestant": contestant, "seed": seed}
-            if not options.learning_rates:
-                yield run
-            for rate in options.learning_rates or []:
-                yield run | {"learning_rate": rate, "backprop_learning_rate": rate}
+            run = describe_run(
+                data,
+                contestant,
+                settings_of(contestant, options, data),
+                seed=seed,
+                hidden=options.hidden,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                validation=options.validation,
+                n_train=options.n_train,
+                evaluate_every=options.evaluate_every,
+                threads=options.threads,
+                timed=options.jobs == 1,
+            )
+            yield run | ({"recipe": options.recipe} if options.recipe else {})
 
 
 def _turns(options, seed):
     """Return the contestants, another one first for every seed; public needs ff's time."""
     if options.recipe:
         return ["recipe"]
-    default = ["ff", "torch"] if options.learning_rates else CONTESTANTS
+    default = [name for name in CONTESTANTS if name != "public" or options.jobs == 1]
+    if options.hidden != DEFAULT_HIDDEN:
+        default.remove("ff-default")
     wanted = [name for name in options.contestants or default if name != "public"]
-    if not options.contestants and not options.dropout:
-        wanted = [name for name in wanted if name != "torch-lean"]  # it would be torch again
     shift = seed % len(wanted)
     public = [name for name in options.contestants or default if name == "public"]
     return wanted[shift:] + wanted[:shift] + public
 
 
-def measure(run, earlier):
+def settings_of(contestant, options, data):
+    """Return a contestant's own parameters: chosen on validation images, then those given here."""
+    chosen = partial(chosen_settings, options.choices, data, hidden=options.hidden)
+    if contestant == "recipe":
+        return read_settings(options.ff)
+    if contestant == "ff":
+        return chosen("ff") | read_settings(options.ff)
+    if contestant == "ff-input":
+        return INPUT_SETTINGS
+    if contestant == "torch-lean":
+        return chosen("torch-lean") | read_settings(options.torch)
+    return chosen("torch-lean") if contestant in ("skorch", "sklearn") else {}
+
+
+def describe_run(
+    data,
+    contestant,
+    settings,
+    *,
+    seed,
+    hidden=DEFAULT_HIDDEN,
+    epochs=30,
+    batch_size=256,
+    validation=False,
+    n_train=None,
+    evaluate_every=0,
+    threads=1,
+    timed=True,
+):
+    """Return a run: what `_training_contestants.measure` reads, and what tells it from others."""
+    own = contestant in ("ff-default", "recipe")  # sizes, epochs and batches of its own
+    return {
+        "data": data,
+        "contestant": contestant,
+        "settings": settings,
+        "seed": seed,
+        "hidden": DEFAULT_HIDDEN if own else hidden,
+        "epochs": None if own else epochs,
+        "batch_size": None if own else batch_size,
+        "validation": validation,
+        "n_train": n_train,
+        "evaluate_every": evaluate_every,
+        "threads": threads,
+        "timed": timed,
+    }
+
+
+def measure(run, rows):
     """Run a contestant in a process of its own and return what it measured."""
+    budget = {}
     if run["contestant"] == "public":
-        times = {(r["data"], r["seed"], r["contestant"]): r["seconds"] for r in earlier}
-        run = run | {"budget": times[run["data"], run["seed"], "ff"]}
-    script = Path(__file__).with_name("_training_contestants.py")
-    command = [sys.executable, str(script), json.dumps(run)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if finished.returncode:
-        raise SystemExit(f"{run['contestant']} failed on {run['data']}, see above.")
-    return json.loads(finished.stdout.splitlines()[-1])
+        same = ["data", "seed", "hidden", "validation", "n_train", "threads"]
+        seconds = [
+            row["seconds"]
+            for row in rows
+            if row["contestant"] == "ff" and row["timed"] and all(row[k] == run[k] for k in same)
+        ]
+        budget = {"budget": seconds[-1]}
+    return budget | measure_in_process("_training_contestants.py", run | budget)
 
 
-def describe(run):
-    """Return a line on a finished run."""
-    name = run["recipe"] or run["contestant"]
-    return (
-        f"{run['data']:>13}  seed {run['seed']}  {name:<12} {run['seconds']:8.2f} s  "
-        f"error {run['error']:5.2f} %  {run['threads']} threads"
+def announce(row):
+    """Print a line on a finished run."""
+    name = row.get("recipe") or row["contestant"]
+    seconds = f"{row['seconds']:8.2f} s" if row["timed"] else " untimed"
+    print(
+        f"{row['data']:>13}  seed {row['seed']}  {name:<12} {seconds}  "
+        f"error {row['error']:5.2f} %  {describe_settings(row['settings'])}",
+        flush=True,
     )
 
 
-def report(options, data, runs):
+def report(options, data, rows):
     """Print the tables of a data set."""
     part = "held-out training images" if options.validation else "test images"
     print(f"\n{data}, {options.seeds} seeds, error on {part}: median (min to max)\n")
     if options.recipe:
-        report_recipe(options.recipe, runs)
-    elif options.learning_rates:
-        report_scan(options.learning_rates, runs)
-    else:
-        report_contestants(runs, options.target)
+        report_recipe(options.recipe, rows)
+        return
+    target = options.target if any(row["curve"] for row in rows) else None
+    print_table(*training_table(rows, target))
+    print("\nError of each layer's goodness alone and of their sum, percent\n")
+    print_table(*layer_table(rows))
+    updates = [row["n_iter"] for row in rows if row["contestant"] == "public"]
+    if updates:
+        print(f"\npublic made {spread(updates, 0)} updates, each on all images, in ff's time.")
 
 
-def report_contestants(runs, target):
-    """Print a row per contestant, with ratios to torch taken seed by seed."""
-    by_name = {}
-    for run in runs:
-        by_name.setdefault(run["contestant"], {})[run["seed"]] = run
-    reference = by_name.get("torch", {})
-    header = ["contestant", "error %", "mean", "seconds", "/ torch", f"seconds to {target:g} %"]
-    header += ["/ torch", "peak MB", "/ torch", "NLL", "ECE %"]
-    rows = []
-    for name, by_seed in by_name.items():
-        row = [name, _spread(by_seed, "error"), f"{_mean(by_seed, 'error'):.2f}"]
-        for key in ["seconds", "seconds_to_target", "peak_mb"]:
-            row += [_spread(by_seed, key, 1), spread(ratios(by_seed, reference, key))]
-        rows.append([*row, _spread(by_seed, "nll", 4), _spread(by_seed, "ece")])
-    print_table(header, rows)
-    if "public" in by_name:
-        updates = spread([run["n_iter"] for run in by_name["public"].values()], 0)
-        print(f"\npublic made {updates} updates, each on all training images, in the time of ff.")
-
-
-def ratios(by_seed, reference, key):
-    """Return a contestant's figure over the reference's for each seed where both have one."""
-    pairs = [(run[key], reference.get(seed, {}).get(key)) for seed, run in by_seed.items()]
-    return [mine / theirs for mine, theirs in pairs if mine is not None and theirs]
-
-
-def _spread(by_seed, key, digits=2):
-    return spread([run[key] for run in by_seed.values()], digits)
-
-
-def _mean(by_seed, key):
-    return statistics.fmean(run[key] for run in by_seed.values())
-
-
-def report_recipe(name, runs):
+def report_recipe(name, rows):
     """Print a row per readout of a recipe, then what its source claims."""
     from skff.recipes import RECIPES
 
-    readouts = {"goodness": ("error", "predict_seconds")}
-    if "goodness_error" in runs[0]:
-        readouts["softmax"] = readouts["goodness"]
-        readouts["goodness"] = ("goodness_error", "goodness_predict_seconds")
-    rows = [
-        [name, readout, *(spread([run[key] for run in runs]) for key in ["seconds", *keys[::-1]])]
+    readouts = {"its own": ("predict_seconds", "error"), "goodness": ("sum_seconds", "sum_error")}
+    body = [
+        [name, readout, *(spread([row[key] for row in rows]) for key in ["seconds", *keys])]
         for readout, keys in readouts.items()
     ]
-    print_table(["recipe", "readout", "seconds to fit", "seconds to predict", "error %"], rows)
+    print_table(["recipe", "readout", "seconds to fit", "seconds to predict", "error %"], body)
     print(f"\nSource: {RECIPES[name].source}\nClaim: {RECIPES[name].claim or 'none'}")
-
-
-def report_scan(rates, runs):
-    """Print the validation error of each contestant at each learning rate."""
-    names = list(dict.fromkeys(run["contestant"] for run in runs))
-
-    def cell(name, rate):
-        own = [r for r in runs if r["contestant"] == name and r["learning_rate"] == rate]
-        return spread([run["error"] for run in own])
-
-    rows = [[f"{rate:g}", *(cell(name, rate) for name in names)] for rate in rates]
-    print_table(["learning rate", *names], rows)
-
-
-def median_curve(curves):
-    """Return the seconds and the error of each evaluated epoch, medians over the curves."""
-    epochs = list(zip(*curves, strict=True))
-    return [
-        [statistics.median(point[key] for point in points) for points in epochs]
-        for key in ("seconds", "error")
-    ]
-
-
-def plot(runs, path, target):
-    """Draw each contestant's error against its seconds of training, medians over the seeds."""
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-
-    datasets = list(dict.fromkeys(run["data"] for run in runs))
-    figure, axes = plt.subplots(
-        1, len(datasets), figsize=(6 * len(datasets), 4), squeeze=False, layout="constrained"
-    )
-    for ax, data in zip(axes[0], datasets, strict=True):
-        own = [run for run in runs if run["data"] == data and run["curve"]]
-        for name in dict.fromkeys(run["contestant"] for run in own):
-            curves = [run["curve"] for run in own if run["contestant"] == name]
-            ax.semilogy(*median_curve(curves), ".-", label=f"{name}, seeds: {len(curves)}")
-        ax.axhline(target, color="grey", linestyle=":")
-        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("")
-        ax.set(title=data, xlabel="seconds of training", ylabel="error in percent")
-        ax.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

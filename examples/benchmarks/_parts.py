@@ -1,0 +1,19 @@
+"""What the benchmarks use of FFClassifier's inner parts, in one place."""
+
+try:
+    from skff.forward_forward._batches import drop_features
+    from skff.forward_forward._trainer import SCHEDULES
+
+    from skff.forward_forward.losses import CrossEntropy
+except ImportError:  # before labels entered at every layer
+    from skff.forward_forward._data import drop_features
+    from skff.forward_forward._training import SCHEDULES
+
+    CrossEntropy = None
+
+__all__ = ["SCHEDULES", "drop_features", "smoothed_loss"]
+
+
+def smoothed_loss(label_smoothing):
+    """Return the loss of layers that compare all labels, with smoothed targets."""
+    return CrossEntropy(label_smoothing=label_smoothing) if CrossEntropy else "symba"

@@ -1,0 +1,184 @@
+"""Tables of results, as texts: what the scripts print and the documentation shows."""
+
+import statistics
+
+from _common import spread
+
+REFERENCE = "torch-lean"
+
+
+def ratios(rows, reference, key):
+    """Return a figure over the reference's, for each row whose pair has one.
+
+    Parameters
+    ----------
+    rows, reference : list of dict
+        Rows of two contestants; those of the same seed (or repeat) and number of threads are a
+        pair, and only timed ones where `key` is a time.
+    key : str or callable
+        Name of the figure, or row -> figure.
+
+    Returns
+    -------
+    quotients : list of float
+        One per pair.
+    """
+    theirs = {_pair(row): value(row, key) for row in reference}
+    pairs = [(value(row, key), theirs.get(_pair(row))) for row in rows]
+    return [mine / other for mine, other in pairs if mine is not None and other]
+
+
+def _pair(row):
+    return row.get("seed", row.get("repeat")), row["threads"]
+
+
+def value(row, key):
+    """Return a figure of a row, or None: seconds of a run beside others are no figure."""
+    if not row.get("timed", True) and (callable(key) or "seconds" in key):
+        return None
+    return key(row) if callable(key) else row.get(key)
+
+
+def seconds_to(target):
+    """Return a function: row -> seconds until its curve is at most at `target` percent error."""
+
+    def seconds(row):
+        reached = [point["seconds"] for point in row["curve"] if point["error"] <= target]
+        return reached[0] if reached else None
+
+    return seconds
+
+
+def one_per_seed(rows):
+    """Return a row per seed, that with the fewest threads: threads do not change the error."""
+    ordered = sorted(rows, key=lambda row: row["threads"])
+    by_seed = {}
+    for row in ordered:
+        by_seed.setdefault(row["seed"], row)
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def by_contestant(rows):
+    """Return contestant -> its rows, in the order in which they first appear."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["contestant"], []).append(row)
+    return groups
+
+
+def training_table(rows, target=None):
+    """Return header and rows of texts: a row per contestant, with ratios to the plain loop.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of one data set and one network size.
+    target : float, default=None
+        Error in percent whose time is wanted.
+
+    Returns
+    -------
+    header : list of str
+        Names of the columns.
+    body : list of list of str
+        One per contestant.
+    """
+    groups = by_contestant(rows)
+    threads = sorted({row["threads"] for row in rows if row.get("timed", True)})
+    timings = [("seconds", "seconds")] + [
+        (f"seconds to {target:g} %", seconds_to(target)) for _ in range(target is not None)
+    ]
+    header = ["contestant", "seeds", "error %, mean", "error %"]
+    for n in threads:
+        for name, _ in timings:
+            header += [f"{name}, {n} thread{'s' * (n > 1)}", f"/ {REFERENCE}"]
+    header += ["peak MB", f"/ {REFERENCE}", "NLL", "ECE %"]
+    body = []
+    for name, own in groups.items():
+        seeds = one_per_seed(own)
+        errors = [row["error"] for row in seeds]
+        cells = [name, str(len(seeds)), f"{statistics.fmean(errors):.2f}", spread(errors)]
+        for n in threads:
+            for _, key in timings:
+                cells += _figure_and_ratio(own, groups.get(REFERENCE, []), key, n)
+        cells += _figure_and_ratio(seeds, one_per_seed(groups.get(REFERENCE, [])), "peak_mb", None)
+        cells += [spread([row["nll"] for row in seeds], 4), spread([row["ece"] for row in seeds])]
+        body.append(cells)
+    return header, body
+
+
+def _figure_and_ratio(rows, reference, key, threads, digits=1):
+    rows = [row for row in rows if threads in (None, row["threads"])]
+    found = [value(row, key) for row in rows]
+    return [spread(found, digits), spread(ratios(rows, reference, key))]
+
+
+def layer_table(rows):
+    """Return header and rows of texts: the error of each layer's goodness alone, and of the sum."""
+    rows = [row for row in rows if row.get("layer_errors")]
+    depth = max((len(row["layer_errors"]) for row in rows), default=0)
+    header = ["contestant", "seeds", *(f"layer {k + 1}" for k in range(depth)), "sum"]
+    body = []
+    for name, own in by_contestant(rows).items():
+        seeds = one_per_seed(own)
+        layers = zip(*(row["layer_errors"] for row in seeds), strict=True)
+        cells = [spread(errors) for errors in layers]
+        cells += ["-"] * (depth - len(cells))
+        body.append([name, str(len(seeds)), *cells, spread([row["sum_error"] for row in seeds])])
+    return header, body
+
+
+def settings_table(rows):
+    """Return header and rows of texts: validation error of each setting that was tried."""
+    tried = {}
+    for row in rows:
+        key = (row["contestant"], describe_settings(row["settings"]))
+        tried.setdefault(key, []).append(row)
+    header = ["contestant", "settings", "validation error %, mean", "one per seed"]
+    body = []
+    for (contestant, settings), own in tried.items():
+        errors = [row["error"] for row in sorted(own, key=lambda row: row["seed"])]
+        one_each = ", ".join(f"{error:.2f}" for error in errors)
+        body.append([contestant, settings, f"{statistics.fmean(errors):.3f}", one_each])
+    return header, sorted(body, key=lambda cells: (cells[0], float(cells[2])))
+
+
+def describe_settings(settings):
+    """Return settings as they are given on the command line."""
+    return " ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "none"
+
+
+def versions_table(rows):
+    """Return header and rows of texts: each figure of both versions and of the plain loop.
+
+    Quotients are those of runs with the same repeat, data and number of threads.
+    """
+    header = ["what", "data", "threads", "old", "new", "new / old", REFERENCE, f"new / {REFERENCE}"]
+    body = []
+    for what, part, key in VERSION_FIGURES:
+        tasks = {(row["data"], row["threads"]) for row in rows if row["part"] == part}
+        for data, threads in sorted(tasks):
+            own = [r for r in rows if (r["part"], r["data"], r["threads"]) == (part, data, threads)]
+            cells = _version_cells(by_contestant(own), key)
+            if cells[0] != "-" or cells[1] != "-":
+                body.append([what, data, str(threads), *cells])
+    return header, body
+
+
+VERSION_FIGURES = [
+    ("fit, seconds", "fit", "seconds"),
+    ("fit, peak MB", "fit", "peak_mb"),
+    ("predict 10,000 images, seconds", "fit", "predict_seconds"),
+    ("predict with 1,000 classes, seconds", "classes", "predict_seconds"),
+    ("ADS 3 x 3, seconds", "ads", lambda row: row["ads_seconds"].get("3")),
+    ("ADS 5 x 5, seconds", "ads", lambda row: row["ads_seconds"].get("5")),
+    ("ADS 7 x 7, seconds", "ads", lambda row: row["ads_seconds"].get("7")),
+    ("ADS, peak MB", "ads", "peak_mb"),
+]
+
+
+def _version_cells(groups, key):
+    old, new, loop = (groups.get(name, []) for name in ("old", "new", REFERENCE))
+    medians = [spread([value(row, key) for row in own]) for own in (old, new, loop)]
+    over_old, over_loop = spread(ratios(new, old, key)), spread(ratios(new, loop, key))
+    return [medians[0], medians[1], over_old, medians[2], over_loop]

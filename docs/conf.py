@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
+    "benchmark_directives",
     "component_tables",
     "recipe_list",
 ]

@@ -1,5 +1,6 @@
 import doctest
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs"))
+
+import benchmark_pages  # which adds the folder of the benchmarks to the path
+from _results import write_rows
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [
@@ -64,14 +70,155 @@ def test_every_component_is_on_the_api_page(module):
     assert names <= set(api_entries())
 
 
-@pytest.mark.parametrize(
-    "page",
-    [DOCS.parent / "README.md", DOCS / "benchmarks.rst"],
-    ids=lambda page: page.stem,
-)
-def test_pictures_of_the_page_are_there(page):
-    text = page.read_text(encoding="utf-8")
-    pictures = re.findall(r"[\w/]+\.png(?=\)$)|(?<=figure:: )\S+", text, flags=re.MULTILINE)
+def test_pictures_of_the_readme_are_there():
+    page = DOCS.parent / "README.md"
+    pictures = re.findall(r"[\w/]+\.png(?=\)$)", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert pictures
     for picture in pictures:
         assert (page.parent / picture).is_file()
+
+
+def test_results_in_the_readme_are_those_of_the_files():
+    text = benchmark_pages.README.read_text(encoding="utf-8")
+    assert text == benchmark_pages.with_results(text), "run docs/benchmark_pages.py --readme"
+
+
+def test_a_contestant_has_one_setting_per_data_set_and_size():
+    settings = {}
+    for row in benchmark_pages.read("training"):
+        assert not row["validation"]
+        run = (row["data"], row["contestant"], *row["hidden"])
+        assert settings.setdefault(run, row["settings"]) == row["settings"]
+
+
+@pytest.fixture
+def no_results(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark_pages, "RESULTS", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def results(no_results):
+    """Write invented results of every kind for the page to show."""
+    rows = [
+        training_row(data, contestant, hidden, seed)
+        for data in ("mnist", "fashion-mnist")
+        for contestant in ("ff", "ff-default", "ff-input", "torch-lean", "public")
+        for hidden in ([500, 500], [500] * 3)
+        for seed in (0, 1)
+    ]
+    ads = [ads_row(data, name) for data in ("mnist", "digits") for name in ("loop", "engine")]
+    versions = [
+        {"part": "fit", "data": "mnist", "contestant": name, "repeat": 0, "threads": 1}
+        | {"seconds": seconds, "peak_mb": 3.0, "predict_seconds": 0.1, "version": name}
+        for name, seconds in [("old", 4.0), ("new", 2.0)]
+    ]
+    sizes = {"n_samples": 10, "n_features": 10, "n_units": 10, "n_layers": 2, "n_classes": 3}
+    scaling = [sizes | {"axis": "n_units", "n_units": n, "epoch_seconds": n / 10} for n in (10, 20)]
+    files = {"training": rows, "validation": rows, "variants": rows[:1], "recipes": rows[:1]}
+    files |= {"ads": ads, "versions": versions, "scaling": scaling}
+    files |= {"tabular": [{"data": "iris", "seed": 0, "ff": 95.0, "mlp": 94.5}]}
+    for name, runs in files.items():
+        write_rows(no_results / f"{name}.json", runs)
+    return no_results
+
+
+def training_row(data, contestant, hidden, seed):
+    error = 1.25 + seed / 2 + (data != "mnist") * 8
+    forward = contestant.startswith("ff")
+    layers = {"layer_errors": [error] * len(hidden), "sum_error": error} if forward else {}
+    curve = [{"epoch": k, "seconds": float(k), "error": error + 3 - k} for k in (1, 2, 3)]
+    bins = None if contestant == "public" else [[0.5, 0.4, 10], [0.9, 0.95, 90]]
+    return {
+        "data": data,
+        "contestant": contestant,
+        "hidden": hidden,
+        "settings": {"dropout": 0.2},
+        "seed": seed,
+        "threads": 1,
+        "timed": True,
+        "seconds": 2.0 if forward else 4.0,
+        "peak_mb": 20.0,
+        "error": error,
+        "nll": bins and 0.05,
+        "ece": bins and 1.0,
+        "bins": bins,
+        "curve": curve,
+        "machine": {"processor": "abacus", "cores": 2},
+        "versions": {"torch": "2"},
+        "commit": "abc",
+        **layers,
+    }
+
+
+def ads_row(data, contestant):
+    return {
+        "data": data,
+        "model": "ff",
+        "samples": 50,
+        "window": 3,
+        "contestant": contestant,
+        "windows": 9,
+        "seconds_full": 12.3 if contestant == "loop" else 1.2,
+        "speedup": None,
+        "differing_windows": 0,
+        "compared_windows": 9,
+        "peak_mb": 7.0,
+    }
+
+
+@pytest.mark.parametrize("name", benchmark_pages.TABLES)
+def test_table_of_the_benchmark_page_shows_results_or_says_that_there_are_none(
+    name, results, request
+):
+    shown = "\n".join(benchmark_pages.table_source(name))
+    assert "<details>" in shown
+    assert "not measured" not in shown
+    rows = re.findall(r"^   \* -", shown, re.MULTILINE)
+    assert len(rows) >= 2 * shown.count("<details>")
+    for file in results.iterdir():
+        file.unlink()
+    assert "not measured yet" in benchmark_pages.table_source(name)[0]
+
+
+@pytest.mark.parametrize("name", benchmark_pages.FIGURES)
+def test_figure_of_the_benchmark_page_is_drawn_where_there_are_results(
+    name, results, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(benchmark_pages, "DOCS", tmp_path)
+    lines = benchmark_pages.figure_source(name, "What it shows.", tmp_path / "drawn")
+    assert lines[0] == f".. figure:: /drawn/{name}.svg"
+    assert (tmp_path / "drawn" / f"{name}.svg").stat().st_size > 5000
+    for file in results.glob("*.json"):
+        file.unlink()
+    lines = benchmark_pages.figure_source(name, "What it shows.", tmp_path / "drawn")
+    assert "not measured yet" in lines[0]
+
+
+def test_numbers_in_the_text_come_from_the_results(results):
+    numbers = {
+        "error mnist ff 500-500": "1.50 %",
+        "seeds mnist ff 500-500": "2",
+        "time fashion-mnist ff-default 500-500": "0.50 (0.50 to 0.50)",
+        "nll mnist torch-lean 500-500-500": "0.050",
+        "error digits ff 500-500": "not measured yet",
+    }
+    assert {text: benchmark_pages.number(text) for text in numbers} == numbers
+
+
+def test_every_number_table_and_figure_of_the_page_is_known(no_results):
+    page = (DOCS / "benchmarks.rst").read_text(encoding="utf-8")
+    assert re.search(r"\d+\.\d+ ?%", page) is None
+    numbers = re.findall(r":measured:`([^`]+)`", page)
+    assert numbers
+    assert {benchmark_pages.number(text) for text in numbers} == {"not measured yet"}
+    tables = set(re.findall(r"benchmark-table:: (\w+)", page))
+    assert tables == set(benchmark_pages.TABLES)
+    figures = set(re.findall(r"benchmark-figure:: (\w+)", page))
+    assert figures == set(benchmark_pages.FIGURES)
+
+
+def test_readme_shows_means_over_the_seeds(results):
+    block = benchmark_pages.readme_block()
+    assert "| Forward-Forward | 500-500 | 1.50 (2 seeds) |" in block
+    assert "| loop | 12 s | 12 s |" in block

@@ -1,0 +1,311 @@
+"""What the documentation and the README say of the results in ``docs/results``.
+
+Every table and figure, and every number in the text, is made from those files. The README holds
+its part between two marks; to write it anew::
+
+    python docs/benchmark_pages.py --readme
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
+
+from _common import spread
+from _summary import (
+    REFERENCE,
+    by_contestant,
+    describe_settings,
+    layer_table,
+    one_per_seed,
+    ratios,
+    settings_table,
+    training_table,
+    value,
+    versions_table,
+)
+from benchmark_figures import FIGURES, LABELS, TITLES, save
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS / "results"
+README = DOCS.parent / "README.md"
+MARKS = ("<!-- results -->", "<!-- end of results -->")
+NOT_MEASURED = "not measured yet"
+
+
+def read(name):
+    """Return the rows of ``docs/results/NAME.json``; none where the file is not there."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+
+
+def missing(name):
+    """Return the sentence that stands in for results that are not there."""
+    return f"This was {NOT_MEASURED}: ``docs/results/{name}.json`` is missing or has no such rows."
+
+
+# Tables: rows -> (title, header, body) of each.
+
+
+def training_tables(rows):
+    """Return a table per data set and network, of those tested on test images."""
+    groups = _grouped(rows, lambda row: (row["data"], tuple(row["hidden"])))
+    return [
+        (f"{TITLES[data]}, {_name(hidden)}", *_titled(training_table(own)))
+        for (data, hidden), own in groups.items()
+    ]
+
+
+def layers_tables(rows):
+    """Return a table per data set and network of the layers' own errors."""
+    rows = [row for row in rows if row.get("layer_errors")]
+    groups = _grouped(rows, lambda row: (row["data"], tuple(row["hidden"])))
+    return [
+        (f"Each layer's own error in percent: {TITLES[data]}, {_name(hidden)}",
+         *_titled(layer_table(own)))
+        for (data, hidden), own in groups.items()
+    ]  # fmt: skip
+
+
+def validation_tables(rows):
+    """Return a table per data set and network of the settings tried on validation images."""
+    groups = _grouped(rows, lambda row: (row["data"], tuple(row["hidden"])))
+    return [
+        (f"Settings tried on validation images: {TITLES[data]}, {_name(hidden)}",
+         *_titled(settings_table(own)))
+        for (data, hidden), own in groups.items()
+    ]  # fmt: skip
+
+
+def versions_tables(rows):
+    """Return the table that compares two versions."""
+    old, new = (
+        ", ".join(sorted({row["version"] for row in rows if row["contestant"] == name}))
+        for name in ("old", "new")
+    )
+    return [(f"Old: {old}. New: {new}.", *versions_table(rows))]
+
+
+def ads_tables(rows):
+    """Return a table per model of the seconds and memory of each way to compute a map."""
+    header = ["data", "window", "contestant", "seconds", "faster than the loop", "windows run"]
+    header += ["differ from the loop", "peak MB"]
+    tables = []
+    for model, own in _grouped(rows, lambda row: row["model"]).items():
+        body = [_ads_cells(row) for row in own]
+        tables.append((f"ADS of the model {model!r}, {own[0]['samples']} images", header, body))
+    return tables
+
+
+def _ads_cells(row):
+    speedup = "-" if row["speedup"] is None else f"{row['speedup']:.1f}"
+    return [
+        *[TITLES[row["data"]], f"{row['window']} x {row['window']}", row["contestant"]],
+        *[f"{row['seconds_full']:.1f}", speedup, str(row["windows"])],
+        *[f"{row['differing_windows']} of {row['compared_windows']}", f"{row['peak_mb']:.0f}"],
+    ]
+
+
+def tabular_tables(rows):
+    """Return the table of cross-validated accuracies on tables of numbers."""
+    body = []
+    for data, own in _grouped(rows, lambda row: row["data"]).items():
+        ff, mlp = (statistics.fmean(row[name] for row in own) for name in ("ff", "mlp"))
+        body.append([data, str(len(own)), f"{ff:.2f}", f"{mlp:.2f}", f"{ff - mlp:+.2f}"])
+    header = ["data", "seeds", "FFClassifier %", "MLPClassifier %", "difference"]
+    return [("Accuracy of 5-fold cross-validation", header, body)]
+
+
+def settings_tables(rows):
+    """Return the table of an FFClassifier, or a recipe, with several settings."""
+    header = ["data", "recipe", "settings", "seeds", "error %", "error % of the goodness"]
+    header += ["seconds to fit", "NLL", "ECE %"]
+    body = []
+    groups = _grouped(rows, lambda row: (row["data"], row.get("recipe") or "-", _settings(row)))
+    for (data, recipe, settings), own in groups.items():
+        seeds = one_per_seed(own)
+        figures = [("error", 2), ("sum_error", 2), ("seconds", 0), ("nll", 3), ("ece", 2)]
+        cells = [spread([value(row, key) for row in seeds], digits) for key, digits in figures]
+        body.append([TITLES[data], recipe, settings, str(len(seeds)), *cells])
+    return [("Recipes and other settings", header, body)]
+
+
+def _settings(row):
+    return describe_settings(row["settings"])
+
+
+TABLES = {
+    "training": ("training", training_tables),
+    "layers": ("training", layers_tables),
+    "validation": ("validation", validation_tables),
+    "versions": ("versions", versions_tables),
+    "ads": ("ads", ads_tables),
+    "tabular": ("tabular", tabular_tables),
+    "variants": ("variants", settings_tables),
+    "recipes": ("recipes", settings_tables),
+}
+
+
+def table_source(name):
+    """Return the reStructuredText of some tables, each folded below its title."""
+    file, tabulate = TABLES[name]
+    rows = read(file)
+    if not rows:
+        return [missing(file), ""]
+    source = []
+    for title, header, body in tabulate(rows):
+        source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
+        source += [".. list-table::", "   :header-rows: 1", ""]
+        for cells in [header, *body]:
+            source += [
+                f"   {'* -' if k == 0 else '  -'} {_escape(cell)}" for k, cell in enumerate(cells)
+            ]
+        source += ["", ".. raw:: html", "", "   </details>", ""]
+    return source
+
+
+def figure_source(name, caption, folder):
+    """Draw a figure into a folder below docs and return its reStructuredText."""
+    file, draw = FIGURES[name]
+    path = folder / f"{name}.svg"
+    try:
+        save(draw, read(file), path)
+    except (LookupError, ValueError):  # rows that the figure needs are not there
+        return [missing(file), ""]
+    source = f"/{path.relative_to(DOCS).as_posix()}"
+    # Without "dark-light" the theme would dim the figure on a dark page.
+    options = ["   :class: dark-light", f"   :alt: {caption}", "", f"   {caption}", ""]
+    return [f".. figure:: {source}", *options]
+
+
+def number(text):
+    """Return a figure for a sentence: "FIGURE DATA CONTESTANT HIDDEN", as "error mnist ff 500-500".
+
+    Figures: error (mean over the seeds), nll, ece and peak_mb (medians), time (median of the
+    ratio to the plain loop's seconds) and seeds (their number).
+    """
+    figure, data, contestant, hidden = text.split()
+    rows = [r for r in read("training") if (r["data"], _name(r["hidden"])) == (data, hidden)]
+    groups = by_contestant(rows)
+    if contestant not in groups:
+        return NOT_MEASURED
+    own = one_per_seed(groups[contestant])
+    if figure == "time":
+        return spread(ratios(groups[contestant], groups.get(REFERENCE, []), "seconds"))
+    if figure == "error":
+        return f"{statistics.fmean(row['error'] for row in own):.2f} %"
+    if figure == "seeds":
+        return str(len(own))
+    digits, unit = {"nll": (3, ""), "ece": (2, " %"), "peak_mb": (0, " MB")}[figure]
+    return f"{statistics.median(row[figure] for row in own):.{digits}f}{unit}"
+
+
+def machines():
+    """Return the processors, versions and commits that the rows of all results name."""
+    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in read(path.stem)]
+    rows = [row for row in rows if "machine" in row]
+    if not rows:
+        return f"Machine and versions: {NOT_MEASURED}."
+    processors = {f"{r['machine']['processor']} ({r['machine']['cores']} cores)" for r in rows}
+    versions = {", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows}
+    commits = {row["commit"] for row in rows}
+    return (
+        f"Machine: {'; '.join(sorted(processors))}. Versions: {'; '.join(sorted(versions))}. "
+        f"Commits: {', '.join(sorted(commits))}."
+    )
+
+
+def readme_block():
+    """Return the README's part: tables in Markdown."""
+    return "\n".join(["", *_readme_training(), "", *_readme_ads(), ""])
+
+
+def _readme_training():
+    rows = [row for row in read("training") if row["data"] in ("mnist", "fashion-mnist")]
+    if not rows:
+        return [f"Training was {NOT_MEASURED}: `docs/results/training.json` is missing."]
+    header = ["trained by", "layers"]
+    for data in ("mnist", "fashion-mnist"):
+        header += [f"{TITLES[data]} error %", "NLL", "seconds / loop's"]
+    lines = [header, ["---"] * len(header)]
+    names = ["ff", "torch-lean", "ff-default", "ff-input", "sklearn"]
+    for hidden in sorted({tuple(row["hidden"]) for row in rows}, key=len):
+        for name in names:
+            cells = [
+                cell
+                for data in ("mnist", "fashion-mnist")
+                for cell in _readme_cells(f"{data} {name} {_name(hidden)}")
+            ]
+            if any(cell != "-" for cell in cells):
+                lines.append([LABELS[name], _name(hidden), *cells])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _readme_cells(what):
+    error, seeds, nll, time = (number(f"{k} {what}") for k in ("error", "seeds", "nll", "time"))
+    if error == NOT_MEASURED:
+        return ["-", "-", "-"]
+    return [f"{error.removesuffix(' %')} ({seeds} seeds)", nll, time]
+
+
+def _readme_ads():
+    rows = [row for row in read("ads") if row["model"] == "ff" and row["window"] == 3]
+    if not rows:
+        return [f"Saliency was {NOT_MEASURED}: `docs/results/ads.json` is missing."]
+    datasets = [data for data in TITLES if any(row["data"] == data for row in rows)]
+    lines = [["way to compute ADS, windows of 3 x 3 pixels", *(TITLES[data] for data in datasets)]]
+    lines.append(["---"] * len(lines[0]))
+    for name, own in by_contestant(rows).items():
+        seconds = {row["data"]: f"{row['seconds_full']:.0f} s" for row in own}
+        lines.append([name, *(seconds.get(data, "-") for data in datasets)])
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def with_results(text):
+    """Return the README's text with its part written anew."""
+    before, rest = text.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    return f"{before}{MARKS[0]}\n{readme_block()}\n{MARKS[1]}{after}"
+
+
+def _grouped(rows, key):
+    groups = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _titled(table):
+    """Return a table whose first column names contestants as the figures do."""
+    header, body = table
+    return header, [[LABELS.get(cells[0], cells[0]), *cells[1:]] for cells in body]
+
+
+def _name(hidden):
+    return "-".join(map(str, hidden))
+
+
+def _escape(cell):
+    return re.sub(r"([*`|_\\])", r"\\\1", cell)
+
+
+def main(argv=None):
+    """Write the README's part, or print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--readme", action="store_true", help="write it into the README")
+    if parser.parse_args(argv).readme:
+        text = README.read_text(encoding="utf-8")
+        README.write_text(with_results(text), encoding="utf-8")
+    else:
+        print(readme_block())
+
+
+if __name__ == "__main__":
+    main()

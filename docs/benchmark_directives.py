@@ -1,4 +1,4 @@
-"""Sphinx directives and a role for the benchmark page: all its figures are read from JSON."""
+"""Sphinx directives of the benchmark page: all its figures and numbers are read from JSON."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class ResultDirective(SphinxDirective):
         """Return the nodes of some reStructuredText; the page is built anew with the file."""
         self.env.note_dependency(str(pages.RESULTS / f"{file}.json"))
         node = nodes.Element()
-        self.state.nested_parse(StringList(source, self.arguments[0]), 0, node)
+        self.state.nested_parse(StringList(source, f"{file}.json"), 0, node)
         return node.children
 
 
@@ -44,6 +44,17 @@ class BenchmarkFigure(ResultDirective):
         return self.parse(source, pages.FIGURES[name][0])
 
 
+class BenchmarkText(ResultDirective):
+    """Fill numbers into the content, as `benchmark_pages.sentence` does."""
+
+    required_arguments = 0
+    has_content = True
+
+    def run(self):
+        """Return the paragraph."""
+        return self.parse([pages.sentence(" ".join(self.content)), ""], "training")
+
+
 class BenchmarkMachine(SphinxDirective):
     """Say on which machines, with which versions and at which commits was measured."""
 
@@ -52,15 +63,10 @@ class BenchmarkMachine(SphinxDirective):
         return [nodes.paragraph("", pages.machines())]
 
 
-def measured(name, rawtext, text, lineno, inliner, options=None, content=None):
-    """Return a number for a sentence, as `benchmark_pages.number` finds it."""
-    return [nodes.Text(pages.number(text))], []
-
-
 def setup(app):
-    """Register the directives and the role ``measured``."""
+    """Register the directives."""
     app.add_directive("benchmark-table", BenchmarkTable)
     app.add_directive("benchmark-figure", BenchmarkFigure)
+    app.add_directive("benchmark-text", BenchmarkText)
     app.add_directive("benchmark-machine", BenchmarkMachine)
-    app.add_role("measured", measured)
     return {"version": "1", "parallel_read_safe": True}

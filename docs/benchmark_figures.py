@@ -87,7 +87,7 @@ def error_against_time(rows):
         ax.yaxis.set_minor_formatter("")
         xlabel = f"seconds of training, {threads} thread{'s' * (threads > 1)}"
         ax.set(title=TITLES[data], xlabel=xlabel, ylabel="test error in percent")
-        ax.legend(title="median over (seeds)", fontsize="small")
+    _legend(figure, axes, title="medians over (seeds)")
     return figure
 
 
@@ -132,7 +132,7 @@ def error_against_depth(rows):
         ax.yaxis.set_minor_formatter("")
         ax.set(title=f"{TITLES[data]}, {_name(deepest)}", ylabel="test error in percent")
         ax.set_xlabel("layer whose goodness alone predicts")
-        ax.legend(fontsize="small")
+    _legend(figure, axes)
     return figure
 
 
@@ -157,7 +157,7 @@ def reliability(rows):
             ax.plot(*pooled[:, :2].T, "o-", color=COLORS[name], label=LABELS[name], ms=4)
         ax.plot([0, 1], [0, 1], ":", color=GREY)
         ax.set(title=TITLES[data], xlabel="confidence", ylabel="accuracy")
-        ax.legend(fontsize="small")
+    _legend(figure, axes)
     return figure
 
 
@@ -197,8 +197,10 @@ def ads_seconds(rows):
             ax.semilogx(seconds, heights, marker, color=COLORS["ff"], alpha=0.7, label=label)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         ax.set(title=TITLES[data], xlabel=f"seconds for all windows of {own[0]['samples']} images")
-        ax.legend(fontsize="small")
+    _legend(figure, axes)
     return figure
 
 
@@ -224,6 +226,17 @@ def _panels(n_rows, datasets):
         raise LookupError("no such rows")
     size = (5.2 * len(datasets), 3.4 * n_rows)
     return plt.subplots(n_rows, len(datasets), figsize=size, squeeze=False, layout="constrained")
+
+
+def _legend(figure, axes, **settings):
+    """Name each line once, below all panels, where it hides none of them."""
+    named = {}
+    for ax in axes.flat:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(
+        named.values(), named, loc="outside lower center", ncols=3, fontsize="small", **settings
+    )
 
 
 def _drawn(rows):

@@ -183,6 +183,14 @@ def figure_source(name, caption, folder):
     return [f".. figure:: {source}", *options]
 
 
+def sentence(text):
+    """Fill the figures into a sentence, such as "{error mnist ff 500-500} on MNIST"."""
+    numbers = {match: number(match) for match in re.findall(r"{([^}]+)}", text)}
+    if NOT_MEASURED in numbers.values():
+        return missing("training")
+    return re.sub(r"{([^}]+)}", lambda match: numbers[match[1]], text)
+
+
 def number(text):
     """Return a figure for a sentence: "FIGURE DATA CONTESTANT HIDDEN", as "error mnist ff 500-500".
 

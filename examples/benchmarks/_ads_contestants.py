@@ -8,6 +8,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from _parts import label_weights
 from captum.attr import Occlusion
 
 from skff import ADSExplainer
@@ -161,7 +162,7 @@ def warm_up(name, model, X, y, task):
 def can_run(name, model):
     """Return whether a contestant applies to a model."""
     if name == "ten passes":
-        return hasattr(model, "layer_goodness")
+        return getattr(model, "overlay", None) in ("append", "replace")
     return name != "incremental engine" or hasattr(model, "occlusion_predictor")
 
 
@@ -193,7 +194,7 @@ class PassPerLabel:
     Parameters
     ----------
     classifier : FFClassifier
-        Fitted, with goodness as its readout.
+        Fitted, with goodness as its readout and the label given with the input.
     """
 
     def __init__(self, classifier):
@@ -203,7 +204,7 @@ class PassPerLabel:
         n_kept = classifier.n_features_in_
         if classifier.overlay == "replace":
             n_kept -= len(self.classes)
-        first = np.concatenate([classifier.label_coefs_, classifier.coefs_[0][-n_kept:]])
+        first = np.concatenate([label_weights(classifier), classifier.coefs_[0][-n_kept:]])
         self.weights = [torch.from_numpy(w.copy()) for w in [first, *classifier.coefs_[1:]]]
         self.biases = [torch.from_numpy(b.copy()) for b in classifier.intercepts_]
 

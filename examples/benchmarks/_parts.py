@@ -11,9 +11,15 @@ except ImportError:  # before labels entered at every layer
 
     CrossEntropy = None
 
-__all__ = ["SCHEDULES", "drop_features", "smoothed_loss"]
+__all__ = ["SCHEDULES", "drop_features", "label_weights", "smoothed_loss"]
 
 
 def smoothed_loss(label_smoothing):
     """Return the loss of layers that compare all labels, with smoothed targets."""
     return CrossEntropy(label_smoothing=label_smoothing) if CrossEntropy else "symba"
+
+
+def label_weights(classifier):
+    """Return what each label adds to the first layer, an array (n_classes, n_units)."""
+    weights = classifier.label_coefs_
+    return weights[0] if isinstance(weights, list) else weights

@@ -13,7 +13,8 @@ plain loop
     Copy, hide, ``estimator.score``.
 ten passes
     The same loop around a Forward-Forward network that sends every image through the whole network
-    once per label, as public code does.
+    once per label, as public code does; only where the label is given with the input
+    (``--ff overlay=append loss=symba``).
 captum
     captum's Occlusion with accuracy as its forward function. Its windows lie inside the image:
     there are fewer of them, and its time is scaled to the number of the others.

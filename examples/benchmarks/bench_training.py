@@ -57,6 +57,9 @@ def main(argv=None):
     """Run what the command line asks for, print tables and return the rows."""
     options = parse_options(argv)
     print_machine()
+    for data in options.data:
+        if not any(choice["data"] == data for choice in options.choices):
+            print(f"No settings were chosen for {data}: taking those the search starts from.")
     runs = [run for data in options.data for run in plan(options, data)]
     rows = run_missing(runs, measure, path=options.json, jobs=options.jobs, announce=announce)
     for data in options.data:

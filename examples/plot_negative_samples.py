@@ -2,9 +2,9 @@
 What do positive and negative samples look like?
 ================================================
 
-Forward-Forward training shows a network every image twice: once with its true label and once
-with a wrong one. The label is part of the input. This is Figure 1 of Bakhshi (2024,
-arXiv:2409.15365) with both overlays of :class:`~skff.FFClassifier`.
+As the papers have it, Forward-Forward training shows a network every image twice: once with its
+true label and once with a wrong one, and the label is part of the input. This is Figure 1 of
+Bakhshi (2024, arXiv:2409.15365) with both ways of :class:`~skff.FFClassifier` to put it there.
 """
 
 # %%
@@ -41,8 +41,8 @@ for row, labels, kind in zip(axes, [y, y_wrong], ["positive", "negative"], stric
 fig.suptitle("overlay='replace': the label takes the place of the first ten pixels")
 
 # %%
-# ``overlay="append"``, the default, adds ten inputs and leaves the image whole. They are drawn
-# here as a strip above it.
+# ``overlay="append"`` adds ten inputs and leaves the image whole. They are drawn here as a strip
+# above it.
 fig, axes = plt.subplots(4, 4, figsize=(8, 5.2), height_ratios=[1, 8, 1, 8], layout="constrained")
 for first, labels, kind in [(0, y, "positive"), (2, y_wrong, "negative")]:
     labelled = overlay_labels(X, labels, 10, overlay=append)
@@ -59,5 +59,7 @@ fig.suptitle("overlay='append': label units beside an untouched image")
 plt.show()
 
 # %%
-# A positive and its negative differ in nothing but the label. So the first layer's product with
-# the pixels is the same for both, and is computed only once.
+# A positive and its negative differ in nothing but the label, so the first layer's product with the
+# pixels is the same for both, and is computed only once. The default, ``overlay="layerwise"``,
+# takes that further: every layer has such label units beside its inputs, its inputs are the same
+# for all labels, and all wrong labels are compared with the true one at once.

@@ -43,7 +43,7 @@ for title, model in models.items():
 # Maps per class
 # --------------
 # All maps share one scale: the share of a digit's images that are lost when a window around the
-# pixel is black. The mean image of the digit is below.
+# pixel is black. Each lies over the mean image of its digit.
 maps, names = [], []
 for title, model in models.items():
     explainer = ADSExplainer(model, window_shape=window, max_samples=min(600, len(X_test)))
@@ -53,7 +53,7 @@ for title, model in models.items():
 
 means = [X_test[y_test == label].mean(axis=0) for label in explanation.classes]
 fig, axes = plt.subplots(4, 5, figsize=(10.5, 8.6), layout="constrained")
-display = ADSDisplay(maps, names=names, units="loss of accuracy in the class")
+display = ADSDisplay(maps, names=names, units="accuracy drop in the class")
 display.plot(ax=axes, image=means * 2)
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
@@ -64,7 +64,7 @@ plt.show()
 
 
 # %%
-# What do the networks see when the window that hurts a class most is hidden?
+# What do the networks predict when the window that costs a class most is hidden?
 def hide(images, center):
     """Return images with a black window around a pixel (row, column)."""
     hidden = images.reshape(-1, side, side).copy()
@@ -101,17 +101,18 @@ for title, model in models.items():
         names.append(f"{title}, {y_test[k]}")
 
 fig, axes = plt.subplots(2, 5, figsize=(10.5, 4.6), layout="constrained")
-display = ADSDisplay(maps, names=names, units="loss of log-likelihood (nats)")
+display = ADSDisplay(maps, names=names, units="drop of log-likelihood (nats)")
 display.plot(ax=axes, image=[X_test[k] for k in shown] * 2)
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
     ax.title.set_fontsize(10)
-fig.suptitle(f"What single images live on, {name}")
+fig.suptitle(f"What single images rely on, {name}")
 plt.show()
 
 # %%
 # The two networks' maps of a digit resemble each other more than one network's maps of two digits
 # do. On MNIST a 9 is lost where its loop closes at the top: with that window hidden, most are taken
-# for a 4 by either network. An 8 is lost where its strokes cross, a 1 in its middle, a 2 where its
-# stroke turns at the bottom left. Single images live on such joints too. Blue shows what speaks
-# against the label: without its left end, the backprop network finds this 9 more likely a 9.
+# for a 4 by either network. An 8 is lost where its strokes cross, a 2 where its stroke turns at the
+# bottom left. Single images rely on such joints too. The networks differ in how much one window
+# costs: without its middle, a 1 is often lost to the backprop network, seldom to the
+# Forward-Forward network.

@@ -82,5 +82,5 @@ print("The maps are in ads_comparison.png")
 plt.show()
 
 # %%
-# The networks reach about the same accuracy and read about the same place: what differs is where
-# hiding a window costs most, and how evenly the loss is spread over the middle of the image.
+# The networks read about the same place: what differs is where hiding a window costs most, and how
+# evenly the accuracy drop is spread over the middle of the image.

@@ -29,10 +29,14 @@ class MLP(torch.nn.Module):
     dropout : float or "auto", default=0.0
         Share of input features dropped per sample while training; "auto" is that of
         `FFClassifier`.
+    mean : ndarray of shape (n_features,), default=None
+        Subtracted from the features; None subtracts nothing.
     """
 
-    def __init__(self, n_features, n_classes, hidden_layer_sizes, dropout=0.0):
+    def __init__(self, n_features, n_classes, hidden_layer_sizes, dropout=0.0, mean=None):
         super().__init__()
+        mean = np.zeros(n_features) if mean is None else mean
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
         sizes = [n_features, *hidden_layer_sizes]
         layers = [torch.nn.Dropout(resolve_dropout(dropout, n_features))]
         for n_in, n_out in zip(sizes, sizes[1:], strict=False):
@@ -41,7 +45,7 @@ class MLP(torch.nn.Module):
 
     def forward(self, X):
         """Return the logits (n_samples, n_classes) of features (n_samples, n_features)."""
-        return self.layers(X)
+        return self.layers(X - self.mean)
 
 
 class Schedule(Callback):
@@ -82,12 +86,15 @@ class MLPNet(NeuralNetClassifier):
     *args, **kwargs
         Parameters of :class:`skorch.NeuralNetClassifier`. In addition, `batch_size` and
         `max_epochs` may be "auto".
+    center : bool, default=False
+        Whether to subtract the training samples' mean from the features.
     random_state : int, RandomState instance or None, default=None
         Source of `fit`'s seed.
     """
 
-    def __init__(self, *args, random_state=None, **kwargs):
+    def __init__(self, *args, center=False, random_state=None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.center = center
         self.random_state = random_state
 
     def fit(self, X, y, **fit_params):
@@ -117,8 +124,9 @@ class MLPNet(NeuralNetClassifier):
         return self.classes_[proba.argmax(axis=1)]
 
     def _learn_sizes(self, X, y):
-        validate_data(self, X, dtype=np.float32)
+        X = validate_data(self, X, dtype=np.float32)
         check_classification_targets(y)
+        self.mean_ = X.mean(axis=0, dtype=np.float64) if self.center else None
         self.classes_inferred_ = np.unique(y)
 
     def check_data(self, X, y):
@@ -129,6 +137,7 @@ class MLPNet(NeuralNetClassifier):
         sizes = {}
         if hasattr(self, "n_features_in_"):
             sizes = {"n_features": self.n_features_in_, "n_classes": len(self.classes_)}
+            sizes["mean"] = self.mean_
         self.module_ = self.initialized_instance(self.module, sizes | self.get_params_for("module"))
         return self
 

@@ -7,15 +7,19 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.validation import validate_data
 
 from skff._mlp_net import MLP, MLPNet, Schedule
 from skff.forward_forward._parameters import (
+    component,
     layer_sizes,
+    learning_rule,
     resolve_batch_size,
-    resolve_device,
     resolve_max_iter,
 )
-from skff.forward_forward._training import SCHEDULES
+from skff.forward_forward._torch import resolve_device
+from skff.forward_forward._trainer import SCHEDULES
+from skff.forward_forward.solvers import SGD, SOLVERS
 
 __all__ = ["sklearn_mlp", "skorch_mlp"]
 
@@ -48,15 +52,16 @@ def sklearn_mlp(ff, **overrides):
     Notes
     -----
     Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for the training set as
-    :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`, `random_state`, `momentum`
-    with ``solver="sgd"``, and `weight_decay`, which becomes the penalty `alpha` with the same
-    gradient. With ``solver="adamw"`` this is Adam on a penalised loss, not decoupled decay.
+    :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`, `random_state`, the
+    momentum of ``solver="sgd"``, and `weight_decay`, which becomes the penalty `alpha` with the
+    same gradient. With ``solver="adamw"`` this is Adam on a penalised loss, not decoupled decay.
+
+    With `center` the network learns from features whose mean is subtracted; its intercepts take
+    that up afterwards, so it predicts from the features as they are.
 
     MLPClassifier has no counterpart of ``learning_rate="cooldown"`` (the rate stays constant), of
-    `dropout`, `augment`, `class_weight`, `matmul_precision` and `device`. Early stopping is
-    off; to turn it on, override `n_iter_no_change` too. For `center`, put the network behind a
-    ``StandardScaler(with_std=False)`` in a Pipeline; otherwise it learns from the features as they
-    are.
+    `dropout`, label smoothing, `augment`, `class_weight`, `matmul_precision` and `device`. Early
+    stopping is off; to turn it on, override `n_iter_no_change` too.
 
     Examples
     --------
@@ -79,10 +84,11 @@ def sklearn_mlp(ff, **overrides):
             f"Got weight_decay={decay} with batch_size='auto', but expected a number of samples: "
             "MLPClassifier divides its penalty alpha by the batch size."
         )
+    solver = component(SOLVERS, params["solver"])
     settings = {
         "hidden_layer_sizes": tuple(layer_sizes(params["hidden_layer_sizes"])),
-        "solver": "sgd" if params["solver"] == "sgd" else "adam",
-        "momentum": params["momentum"],
+        "solver": "sgd" if isinstance(solver, SGD) else "adam",
+        "momentum": getattr(solver, "momentum", 0.9),
         "nesterovs_momentum": False,
         "learning_rate_init": params["learning_rate_init"],
         "alpha": decay * batch_size if decay and batch_size != "auto" else 0.0,
@@ -91,7 +97,8 @@ def sklearn_mlp(ff, **overrides):
         "n_iter_no_change": np.inf,  # no stop before max_iter
         "random_state": params["random_state"],
     }
-    return FixedEpochsMLPClassifier(**(settings | overrides))
+    network = CenteredMLPClassifier if params["center"] else FixedEpochsMLPClassifier
+    return network(**(settings | overrides))
 
 
 class FixedEpochsMLPClassifier(MLPClassifier):
@@ -110,6 +117,30 @@ class FixedEpochsMLPClassifier(MLPClassifier):
                 return super().fit(X, y, sample_weight=sample_weight)
         finally:
             self.batch_size, self.max_iter = batch_size, max_iter
+
+
+class CenteredMLPClassifier(FixedEpochsMLPClassifier):
+    """The same, fitted to features whose mean is subtracted.
+
+    A centred first layer reads ``(x - mean) @ W + b``, which is ``x @ W + (b - mean @ W)``.
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit to centred features, then let the intercepts take up their mean."""
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+        mean = X.mean(axis=0, dtype=np.float64)
+        if self.warm_start and hasattr(self, "coefs_"):
+            self._move_origin(-mean)
+        names = getattr(self, "feature_names_in_", None)
+        super().fit(X - mean.astype(X.dtype), y, sample_weight=sample_weight)
+        if names is not None:
+            self.feature_names_in_ = names
+        self._move_origin(mean)
+        return self
+
+    def _move_origin(self, mean):
+        shift = mean @ self.coefs_[0]
+        self.intercepts_[0] = (self.intercepts_[0] - shift).astype(self.intercepts_[0].dtype)
 
 
 def skorch_mlp(ff, **overrides):
@@ -140,9 +171,9 @@ def skorch_mlp(ff, **overrides):
     in a new order every epoch. Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for
     the training set as :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`,
     `learning_rate` with its cooldown, `solver` (Adam, or AdamW where there is weight decay, or SGD
-    with `momentum`), `weight_decay` (the biases are spared), `dropout` of input features, `device`
-    and `random_state`. Not taken over: `center` (see :func:`sklearn_mlp`), early stopping,
-    `augment`, `class_weight`, `matmul_precision` and sample weights.
+    with its momentum), `weight_decay` (the biases are spared), `dropout` of input features,
+    `center`, the label smoothing of the loss, `device` and `random_state`. Not taken over: early
+    stopping, `augment`, `class_weight`, `matmul_precision` and sample weights.
 
     `fit` draws initial weights, order and dropout from a seed made of `random_state` and then
     gives torch's random state back as it was; `partial_fit` draws from torch's own state. On
@@ -160,12 +191,14 @@ def skorch_mlp(ff, **overrides):
     array(['setosa', 'setosa'], dtype='<U10')
     """
     params = ff.get_params(deep=False)
-    decay = params["weight_decay"]
+    decay, solver = params["weight_decay"], component(SOLVERS, params["solver"])
     settings = {
         "module": MLP,
         "module__hidden_layer_sizes": tuple(layer_sizes(params["hidden_layer_sizes"])),
         "module__dropout": params["dropout"],
+        "center": params["center"],
         "criterion": torch.nn.CrossEntropyLoss,
+        "criterion__label_smoothing": getattr(learning_rule(ff).loss, "label_smoothing", 0.0),
         "optimizer": torch.optim.AdamW if decay else torch.optim.Adam,
         "optimizer__weight_decay": decay,
         "optimizer__param_groups": [("*.bias", {"weight_decay": 0.0})],
@@ -180,6 +213,6 @@ def skorch_mlp(ff, **overrides):
         "random_state": params["random_state"],
         "verbose": 0,
     }
-    if params["solver"] == "sgd":
-        settings |= {"optimizer": torch.optim.SGD, "optimizer__momentum": params["momentum"]}
+    if isinstance(solver, SGD):
+        settings |= {"optimizer": torch.optim.SGD, "optimizer__momentum": solver.momentum}
     return MLPNet(**(settings | overrides))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from skff.forward_forward._classifier import FFClassifier
 from skff.forward_forward.goodness import SumSquare
 from skff.forward_forward.losses import Logistic
+from skff.forward_forward.solvers import SGD
 
 __all__ = ["RECIPES", "ExcessSquare", "Recipe"]
 
@@ -94,6 +95,7 @@ BAKHSHI_2024 = Recipe(
     parameters={
         "hidden_layer_sizes": (500, 500),
         "overlay": "replace",
+        "label_scale": 0.5,
         "center": False,
         "goodness": "mean_square",
         "loss": Logistic(threshold=2.0),
@@ -119,6 +121,7 @@ HINTON_2022 = Recipe(
     parameters={
         "hidden_layer_sizes": (2000, 2000, 2000, 2000),
         "overlay": "replace",
+        "label_scale": 0.5,
         "center": False,
         "goodness": ExcessSquare(),
         "loss": Logistic(threshold=0.0),
@@ -127,8 +130,7 @@ HINTON_2022 = Recipe(
         "skip_first_goodness": True,
         "peer_normalization": 0.03,
         "dropout": 0.0,
-        "solver": "sgd",
-        "momentum": 0.9,
+        "solver": SGD(momentum=0.9),
         "learning_rate_init": 1e-3,
         "learning_rate": "cooldown",
         "weight_decay": 3e-4,

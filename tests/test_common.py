@@ -16,7 +16,7 @@ EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": STOCHASTIC
 @parametrize_with_checks(
     [
         FFClassifier(hidden_layer_sizes=(20,), max_iter=10),
-        FFClassifier((10, 10), loss="logistic", negatives="uniform", max_iter=20),
+        FFClassifier((10, 10), overlay="append", loss="logistic", negatives="uniform", max_iter=20),
     ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
     xfail_strict=True,

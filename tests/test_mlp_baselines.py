@@ -17,6 +17,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
 from skff import FFClassifier
+from skff.forward_forward.solvers import SGD
 from skff.mlp_baselines import sklearn_mlp, skorch_mlp
 
 MLPS = {"sklearn": sklearn_mlp, "skorch": skorch_mlp}
@@ -151,11 +152,10 @@ def test_weights_without_signal_decay_by_the_same_factor(mlp, solver):
 
     def first_weights(decay):
         ff = forward_forward(
-            solver=solver,
+            solver=SGD(momentum=0.0) if solver == "sgd" else solver,
             weight_decay=decay,
             learning_rate="constant",
             learning_rate_init=0.1,
-            momentum=0.0,
         )
         net = mlp(ff).fit(X, y)
         if mlp is sklearn_mlp:
@@ -179,11 +179,23 @@ def test_sklearn_mlp_is_the_plain_classifier_with_these_settings(iris):
         warm_start=True,
         random_state=np.random.RandomState(0),
     )
-    ours = sklearn_mlp(forward_forward(learning_rate_init=0.01, max_iter=1)).fit(*iris)
+    settings = {"learning_rate_init": 0.01, "max_iter": 1, "center": False}
+    ours = sklearn_mlp(forward_forward(**settings)).fit(*iris)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         plain.fit(*iris)
     for mine, theirs in zip(ours.coefs_, plain.coefs_, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@all_mlps
+def test_a_constant_added_to_a_feature_changes_no_prediction_of_a_centred_baseline(mlp, iris):
+    X, y = np.round(64 * iris[0]) / 64, iris[1]  # which stays exact beside the integers below
+    offset = 16 * np.arange(4)
+    expected = mlp(forward_forward()).fit(X, y).predict_proba(X)
+    moved = mlp(forward_forward()).fit(X + offset, y).predict_proba(X + offset)
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+    kept = mlp(forward_forward(center=False)).fit(X + offset, y).predict_proba(X + offset)
+    assert not np.allclose(kept, expected, atol=1e-2)
 
 
 def test_sklearn_mlp_runs_all_epochs_without_a_warning():
@@ -301,7 +313,7 @@ def test_skorch_mlp_spares_the_biases_from_weight_decay(iris):
 
 
 def test_skorch_mlp_of_an_sgd_classifier_has_its_momentum(iris):
-    net = skorch_mlp(forward_forward(solver="sgd", momentum=0.7)).fit(*iris)
+    net = skorch_mlp(forward_forward(solver=SGD(momentum=0.7))).fit(*iris)
     assert type(net.optimizer_) is torch.optim.SGD
     assert net.optimizer_.param_groups[0]["momentum"] == 0.7
 

@@ -3,7 +3,6 @@
 try:
     from skff.forward_forward._batches import drop_features
     from skff.forward_forward._trainer import SCHEDULES
-
     from skff.forward_forward.losses import CrossEntropy
 except ImportError:  # before labels entered at every layer
     from skff.forward_forward._data import drop_features

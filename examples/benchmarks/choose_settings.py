@@ -38,7 +38,7 @@ STAGES = {
 }
 FIRST_SEED, SECOND_SEED = 0, 1
 N_FINALISTS = 2
-HIDDEN = [[500, 500], [500, 500, 500]]
+HIDDEN = [[500, 500]]  # deeper networks take over what two layers have chosen
 RESULTS = REPOSITORY / "docs" / "results" / "validation.json"
 
 
@@ -71,7 +71,7 @@ def parse_options(argv):
     add = parser.add_argument
     add("--data", nargs="+", choices=DATA,
         default=["digits"] if smoke else ["mnist", "fashion-mnist"])  # fmt: skip
-    add("--epochs", type=int, default=1 if smoke else 30)
+    add("--epochs", type=int, default=1 if smoke else 20)
     add("--n-train", type=int, default=300 if smoke else None, help="use only the first images")
     add("--jobs", type=int, default=1, help="processes of one thread side by side")
     add("--json", metavar="FILE", default=None if smoke else str(RESULTS),

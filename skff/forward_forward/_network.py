@@ -1,8 +1,13 @@
-"""The network: a label-conditioned first layer and the hidden layers that follow.
+"""The network: layers that read a label, and which class wins.
 
-With features x, label c, the training mean m and one fixed scale s for the data set, the first
-layer computes ``z = s (W (x - m) + a L[c]) + b`` and every later one ``z = W n(h) + b``, where
-``n(h) = h / rms(h)`` hides the goodness of the layer below. Activities are ``h = relu(z)``.
+With features x, their training mean m and one fixed scale s, the first layer reads
+``f_0 = s (x - m)``. Layer l computes ``Z = W f + b`` from its inputs and, under label c, the
+activities ``h(c) = relu(Z + u[c])`` with the label shifts ``u = a L``. Its goodness of c is that of
+h(c). What goes up is normalised, ``n(h) = h / rms(h)``, which hides the goodness:
+
+- where every layer reads the label, ``n(relu(Z + mean_c u[c]))``, the same for all labels: one pass
+  through this *trunk* serves them all;
+- where only the first layer does, n(h(c)): the layers above it run once per label.
 """
 
 import math
@@ -10,11 +15,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 
-from skff.forward_forward._tensors import as_numpy, as_tensor, as_writable_tensor
+from skff.forward_forward._torch import as_numpy, as_tensor, as_writable_tensor, computing
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
+CACHE_ELEMENTS = 2**21  # what is written and read again soon: 8 MB
 CLASS_BLOCK = 64
+NARROW = 16  # units
 SMALLEST_NORM = 1e-8  # of activities; silent ones are not divided by zero
 
 
@@ -38,43 +46,138 @@ def rms_normalize(h, norm=None):
     return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(SMALLEST_NORM)).unsqueeze(-1)
 
 
-class Network:
-    """Weights of a Forward-Forward network and what can be computed from them.
+class Layer:
+    """A dense layer with a goodness, which may read the label beside its inputs.
+
+    Another kind of layer needs the same methods: `pre_activations`, `label_shifts`, `upward`,
+    `tensors` and `set_gradients`.
 
     Parameters
     ----------
-    weights : list of Tensor of shape (n_units, n_inputs)
-        One per layer; the first reads the kept features.
-    biases : list of Tensor of shape (n_units,)
-        One per layer.
-    label_weight : Tensor of shape (n_classes, n_units)
-        What each label adds to the first layer, per unit of amplitude.
-    center : Tensor of shape (n_inputs,)
-        What is subtracted from the first layer's input, m.
+    weight : Tensor of shape (n_units, n_inputs)
+        W.
+    bias : Tensor of shape (n_units,)
+        b.
+    label_weight : Tensor of shape (n_classes, n_units) or None, default=None
+        L, what each label adds per unit of amplitude; None if the layer does not read the label.
+    label_amplitude : float, default=0.0
+        Value a of the label unit that is on, where the inputs have a root mean square of 1.
+    """
+
+    def __init__(self, weight, bias, label_weight=None, label_amplitude=0.0):
+        self.weight = weight
+        self.bias = bias
+        self.label_weight = label_weight
+        self.label_amplitude = label_amplitude
+        self.rounded = None  # the weight in bfloat16, while a trainer wants it
+
+    @property
+    def n_units(self):
+        """Number of units."""
+        return len(self.bias)
+
+    def tensors(self):
+        """Return what the layer learns: weight, bias and label weights if it has some."""
+        own = [self.weight, self.bias]
+        return own if self.label_weight is None else [*own, self.label_weight]
+
+    def pre_activations(self, f):
+        """Compute ``Z = W f + b`` in float32, (n, n_units), from inputs (n, n_inputs).
+
+        Inputs in bfloat16 are multiplied by the weight rounded to bfloat16.
+        """
+        if f.dtype == torch.bfloat16:
+            return (f @ self.rounded.t()).float().add_(self.bias)
+        if self.n_units < NARROW:
+            # MKL rounds a product of few columns by the place of a row among the others.
+            padded = torch.nn.functional.pad(self.weight, (0, 0, 0, NARROW - self.n_units))
+            return (f @ padded.t())[:, : self.n_units] + self.bias
+        return torch.addmm(self.bias, f, self.weight.t())
+
+    def label_shifts(self):
+        """Return what each label adds to the pre-activations, u, (n_classes, n_units)."""
+        return self.label_weight * self.label_amplitude
+
+    def upward(self, Z):
+        """Compute what goes up under the neutral label, (n, n_units), from `pre_activations`."""
+        # Every label unit at 1 / n_classes of its amplitude says nothing about the class.
+        if self.label_weight is None:
+            return rms_normalize(Z.relu())
+        return rms_normalize((Z + self.label_shifts().mean(0)).relu_())
+
+    def set_gradients(self, dZ, f, du=None, *, rows=None, factor=None):
+        """Set the gradients of the layer's own tensors.
+
+        Parameters
+        ----------
+        dZ : Tensor of shape (n, n_units)
+            Gradient of the layer's loss with respect to `Z`.
+        f : Tensor of shape (n, n_inputs)
+            The inputs; their type is that of the product.
+        du : Tensor of shape (n_classes, n_units), default=None
+            Gradient with respect to the label shifts; needed if the layer reads the label.
+        rows : LongTensor of shape (m,), default=None
+            Rows that stand for all in the gradient of the weight; None means all of them.
+        factor : Tensor of shape (m,), default=None
+            How many rows each of them stands for.
+        """
+        self.bias.grad = dZ.sum(0)
+        if rows is not None:
+            dZ, f = dZ[rows] * factor.unsqueeze(1), f[rows]
+        self.weight.grad = (dZ.to(f.dtype).t() @ f).to(self.weight.dtype)
+        if self.label_weight is not None:
+            self.label_weight.grad = du * self.label_amplitude
+
+
+class Network:
+    """Layers, what is fixed about them at `fit`, and what can be computed from them.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        The first one reads the label; either all others do, too, or none.
+    center : Tensor of shape (n_kept,)
+        What is subtracted from the kept features, m.
     input_scale : float
-        Factor s on the first layer's input.
-    label_amplitude : float
-        Value a of the label unit, in units of X.
-    readout : list of Tensor, default=()
+        Factor s on them.
+    overlay : callable
+        A value of `OVERLAYS` or one of the same form.
+    goodness : callable
+        Activities (n, n_units) -> goodness (n,).
+    skip_first : bool, default=False
+        Whether the goodness of the first layer does not count.
+    probability_scale : float, default=1.0
+        Factor on the mean goodness of the layers in the softmax of the probabilities.
+    head : list of Tensor, default=()
         Weight (n_classes, n_inputs) and bias (n_classes,) of a softmax head, or empty.
     """
 
     def __init__(
-        self, weights, biases, label_weight, center, input_scale, label_amplitude, readout=()
+        self,
+        layers,
+        *,
+        center,
+        input_scale,
+        overlay,
+        goodness,
+        skip_first=False,
+        probability_scale=1.0,
+        head=(),
     ):
-        self.weights = weights
-        self.biases = biases
-        self.label_weight = label_weight
+        self.layers = layers
         self.center = center
         self.input_scale = input_scale
-        self.label_amplitude = label_amplitude
-        self.readout = list(readout)
+        self.overlay = overlay
+        self.goodness = goodness
+        self.skip_first = skip_first
+        self.probability_scale = probability_scale
+        self.head = list(head)
 
     @classmethod
     def initialize(
-        cls, sizes, n_classes, *, center, input_scale, label_amplitude, generator, readout=False
+        cls, sizes, n_classes, *, label_scale, every_layer, generator, center, head=False, **fixed
     ):
-        """Draw weights from N(0, 1 / n_inputs); biases start at 0.
+        """Draw weights from N(0, 1 / n_inputs); biases and the head start at 0.
 
         Parameters
         ----------
@@ -82,14 +185,18 @@ class Network:
             Kept features, then the units of each layer.
         n_classes : int
             Number of classes.
-        center : ndarray of shape (n_kept,)
-            See the class.
-        input_scale, label_amplitude : float
-            Likewise.
+        label_scale : float
+            Amplitude of the label units over the norm of a layer's inputs.
+        every_layer : bool
+            Whether every layer reads the label, not the first one only.
         generator : torch.Generator
             Source of randomness; its device is the network's.
-        readout : bool, default=False
-            Whether to add a softmax head, which starts at 0.
+        center : ndarray of shape (n_kept,)
+            See the class.
+        head : bool, default=False
+            Whether to add a softmax head.
+        **fixed
+            The other parameters of the class.
 
         Returns
         -------
@@ -102,16 +209,18 @@ class Network:
             draw = torch.randn(rows, columns, generator=generator, **float32)
             return draw.div_(math.sqrt(fan_in))
 
-        weights = [
-            normal(units, inputs, inputs) for inputs, units in zip(sizes, sizes[1:], strict=False)
-        ]
-        biases = [torch.zeros(units, **float32) for units in sizes[1:]]
-        label_weight = normal(n_classes, sizes[1], sizes[0])
+        layers = []
+        for n_inputs, n_units in zip(sizes, sizes[1:], strict=False):
+            weight, bias = normal(n_units, n_inputs, n_inputs), torch.zeros(n_units, **float32)
+            label_weight = None
+            if every_layer or not layers:
+                label_weight = normal(n_classes, n_units, n_inputs)
+            layers.append(Layer(weight, bias, label_weight, label_scale * math.sqrt(n_inputs)))
         center = torch.from_numpy(center).to(**float32)
-        network = cls(weights, biases, label_weight, center, input_scale, label_amplitude)
-        if readout:
+        network = cls(layers, center=center, **fixed)
+        if head:
             n_inputs = sum(sizes[2:]) or sizes[1]
-            network.readout = [
+            network.head = [
                 torch.zeros(n_classes, n_inputs, **float32),
                 torch.zeros(n_classes, **float32),
             ]
@@ -120,77 +229,103 @@ class Network:
     @property
     def n_layers(self):
         """Number of layers, each with a goodness of its own."""
-        return len(self.weights)
+        return len(self.layers)
 
     @property
     def n_classes(self):
         """Number of label units."""
-        return len(self.label_weight)
+        return len(self.layers[0].label_weight)
 
     @property
     def device(self):
         """Where the weights are."""
-        return self.label_weight.device
+        return self.center.device
 
-    def parameters(self, layer):
-        """Return the tensors that only `layer` learns; the first also owns the label weights."""
-        own = [self.weights[layer], self.biases[layer]]
-        return [*own, self.label_weight] if layer == 0 else own
+    @property
+    def has_trunk(self):
+        """Whether every layer reads the label, so that one pass serves all labels."""
+        return all(layer.label_weight is not None for layer in self.layers)
+
+    @property
+    def n_passes(self):
+        """Number of passes through the upper layers that a prediction takes."""
+        return 1 if self.has_trunk or self.head else self.n_classes
 
     def tensors(self):
         """Return all weights and biases, in a fixed order."""
-        own = [tensor for layer in range(self.n_layers) for tensor in self.parameters(layer)]
-        return own + self.readout
+        return [tensor for layer in self.layers for tensor in layer.tensors()] + self.head
 
-    def rescale(self, x):
-        """Return kept features as the first layer reads them: centred and of rms 1."""
-        return (x - self.center).mul_(self.input_scale)
+    def keep(self, X):
+        """Return the features that the first layer reads, (n, n_kept)."""
+        return self.overlay(X, self.n_classes)
 
-    def project(self, x):
-        """Compute the first layer's pre-activations without a label.
+    def rescale(self, x, factor=1.0):
+        """Return kept features as the first layer reads them, f_0: centred and of rms `factor`."""
+        return (x - self.center).mul_(self.input_scale * factor)
+
+    # Which class wins
+
+    def scores(self, f, n_layers=None, *, use_head=True):
+        """Compute what is largest for the class that wins.
 
         Parameters
         ----------
-        x : Tensor of shape (n, n_kept)
+        f : Tensor of shape (n, n_kept)
             Output of `rescale`.
+        n_layers : int, default=None
+            Layers whose goodness is summed, from the first; None means all.
+        use_head : bool, default=True
+            Whether the softmax head decides if there is one.
 
         Returns
         -------
-        Z : Tensor of shape (n, n_units)
-            Shared by every label.
+        scores : Tensor of shape (n, n_classes)
+            Logits of the head, or the goodness summed over the layers that count.
         """
-        return torch.addmm(self.biases[0], x, self.weights[0].t())
+        return self.scores_from(self.layers[0].pre_activations(f), n_layers, use_head=use_head)
 
-    def label_shifts(self):
-        """Return what each label adds to the first pre-activations, (n_classes, n_units)."""
-        return self.label_weight * (self.input_scale * self.label_amplitude)
+    def scores_from(self, Z, n_layers=None, *, use_head=True):
+        """Compute the same from the first layer's pre-activations, (n, n_units)."""
+        if self.head and use_head:
+            passes = list(self.trunk(None, Z=Z))
+            return self.logits(self.head_inputs(passes))
+        return self.total_goodness(self.layer_goodness_from(Z, n_layers))
 
-    def activities(self, layer, inputs):
-        """Compute a hidden layer's activities from normalised ones below.
+    def log_probabilities(self, scores):
+        """Compute the logarithm of the classes' probabilities.
 
         Parameters
         ----------
-        layer : int
-            1 or more.
-        inputs : Tensor of shape (n, n_inputs)
-            Output of `rms_normalize`.
+        scores : ndarray of shape (n, n_classes)
+            Output of `scores`; a number added to a row changes nothing.
 
         Returns
         -------
-        h : Tensor of shape (n, n_units)
-            Activities.
+        log_p : ndarray of shape (n, n_classes)
+            Of a softmax, in the order of the scores.
         """
-        return torch.addmm(self.biases[layer], inputs, self.weights[layer].t()).relu_()
+        return log_softmax(self.logits_of(scores, self.probability_scale), axis=1)
 
-    def class_goodness(self, Z, goodness, n_layers=None):
+    def logits_of(self, scores, scale):
+        """Return the head's logits as they are, the mean goodness of a layer times a scale."""
+        n_counted = self.n_layers - self.first_counted(self.n_layers)
+        return scores if self.head else scores * (scale / n_counted)
+
+    def total_goodness(self, g):
+        """Sum the goodness (n_layers, ...) over the layers that count."""
+        return g[self.first_counted(len(g)) :].sum(0)
+
+    def first_counted(self, n_layers):
+        """Return the first of so many layers whose goodness counts."""
+        return int(self.skip_first and n_layers > 1)
+
+    def layer_goodness(self, f, n_layers=None):
         """Compute every layer's goodness under every label.
 
         Parameters
         ----------
-        Z : Tensor of shape (n, n_units)
-            Output of `project`.
-        goodness : callable
-            Activities (n, n_units) -> goodness (n,).
+        f : Tensor of shape (n, n_kept)
+            Output of `rescale`.
         n_layers : int, default=None
             Layers to compute, from the first; None means all.
 
@@ -199,46 +334,120 @@ class Network:
         g : Tensor of shape (n_layers, n, n_classes)
             Goodness.
         """
+        return self.layer_goodness_from(self.layers[0].pre_activations(f), n_layers)
+
+    def layer_goodness_from(self, Z, n_layers=None):
+        """Compute the same from the first layer's pre-activations, (n, n_units)."""
         n_layers = self.n_layers if n_layers is None else n_layers
         g = Z.new_empty(n_layers, len(Z), self.n_classes)
-        shifts = self.label_shifts()
-        for start in range(0, self.n_classes, CLASS_BLOCK):
-            block = shifts[start : start + CLASS_BLOCK]
-            h = (Z.unsqueeze(1) + block).relu_().flatten(0, 1)  # (n * classes, n_units)
-            for layer in range(n_layers):
-                if layer > 0:
-                    h = self.activities(layer, rms_normalize(h))
-                g[layer, :, start : start + len(block)] = goodness(h).view(len(Z), -1)
+        if self.has_trunk:
+            for layer_g, (layer, _, z) in zip(g, self.trunk(None, n_layers, Z=Z), strict=True):
+                self._label_goodness(layer, z, out=layer_g)
+        else:
+            self._tower_goodness(Z, out=g)
         return g
 
-    def neutral_activities(self, Z):
-        """Compute what the softmax head reads: normalised activities under a neutral label.
+    def trunk(self, f, n_layers=None, *, Z=None):
+        """Pass through the layers under the neutral label.
 
         Parameters
         ----------
+        f : Tensor of shape (n, n_kept) or None
+            Output of `rescale`; None where `Z` is known.
+        n_layers : int, default=None
+            Layers to pass, from the first; None means all.
+        Z : Tensor of shape (n, n_units), default=None
+            The first layer's pre-activations; None computes them.
+
+        Yields
+        ------
+        layer : Layer
+            Each in turn.
+        f : Tensor of shape (n, n_inputs)
+            What it reads, of the type of the first layer's inputs.
         Z : Tensor of shape (n, n_units)
-            Output of `project`.
+            Its pre-activations without a label.
+        """
+        dtype = torch.float32 if f is None else f.dtype
+        for index, layer in enumerate(self.layers[:n_layers]):
+            if index > 0:
+                f = self.layers[index - 1].upward(Z).to(dtype)
+            if index > 0 or Z is None:
+                Z = layer.pre_activations(f)
+            yield layer, f, Z
+
+    def _label_goodness(self, layer, Z, out):
+        """Write the goodness of relu(Z + u[c]) for all labels c to `out`, (n, n_classes)."""
+        shifts = layer.label_shifts()
+        n_classes = min(len(shifts), CLASS_BLOCK)
+        n_rows = min(max(1, CACHE_ELEMENTS // (n_classes * layer.n_units)), len(Z))
+        # One buffer for all blocks: memory allocated anew is slower than the arithmetic.
+        scratch = Z.new_empty(n_classes * n_rows * layer.n_units)
+        for g, rows in zip(out.split(n_rows), Z.split(n_rows), strict=True):
+            for g_block, block in zip(
+                g.split(n_classes, dim=1), shifts.split(n_classes), strict=True
+            ):
+                h = scratch[: len(block) * rows.numel()].view(len(block), *rows.shape)
+                torch.add(rows.unsqueeze(0), block.unsqueeze(1), out=h).relu_()
+                g_block.copy_(self.goodness(h.flatten(0, 1)).view(len(block), -1).t())
+
+    def _tower_goodness(self, Z, out):
+        """Write each layer's goodness to `out`, (n_layers, n, n_classes): a pass per label."""
+        first, *others = self.layers[: len(out)]
+        for start, block in _blocks(first.label_shifts(), CLASS_BLOCK):
+            h = (Z.unsqueeze(1) + block).relu_().flatten(0, 1)  # (n * classes, n_units)
+            for index, layer in enumerate([first, *others]):
+                if index > 0:
+                    h = layer.pre_activations(rms_normalize(h)).relu_()
+                out[index, :, start : start + len(block)] = self.goodness(h).view(len(Z), -1)
+
+    def head_inputs(self, passes):
+        """Return what the softmax head reads, (n, n_inputs), from what `trunk` yielded.
+
+        The normalised activities of all layers but the first, unless it is the only one.
+        """
+        layer, _, Z = passes[-1]
+        above = [f for _, f, _ in passes[2:]] + [layer.upward(Z)]
+        return torch.cat([f.float() for f in above], dim=1)
+
+    def logits(self, inputs):
+        """Compute the softmax head's logits, (n, n_classes), from `head_inputs`."""
+        weight, bias = self.head
+        return torch.addmm(bias, inputs, weight.t())
+
+    # Arrays in, arrays out
+
+    def compute(self, X, function, dim=0):
+        """Apply a function of the first layer's inputs to samples, within bounded memory.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features), float32
+            Samples.
+        function : callable
+            Output of `rescale` -> Tensor.
+        dim : int, default=0
+            The axis of the samples in that tensor.
 
         Returns
         -------
-        inputs : Tensor of shape (n, n_inputs)
-            Those of all layers but the first, unless it is the only one.
+        output : ndarray
+            The function of all samples.
         """
-        # Every label unit at 1 / n_classes of its amplitude says nothing about the class.
-        inputs = [rms_normalize((Z + self.label_shifts().mean(0)).relu_())]
-        for layer in range(1, self.n_layers):
-            inputs.append(rms_normalize(self.activities(layer, inputs[-1])))
-        return torch.cat(inputs[1:] or inputs, dim=1)
-
-    def logits(self, inputs):
-        """Compute the softmax head's logits, (n, n_classes), from `neutral_activities`."""
-        weight, bias = self.readout
-        return torch.addmm(bias, inputs, weight.t())
+        kept, step = self.keep(X), self.rows_per_chunk()
+        with computing(self.device), torch.inference_mode():
+            chunks = [
+                function(self.rescale(as_tensor(kept[rows : rows + step]).to(self.device))).cpu()
+                for rows in range(0, len(kept), step)
+            ]
+        return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
 
     def rows_per_chunk(self):
-        """Return how many samples `class_goodness` can take within the scratch memory."""
-        widest = max(len(bias) for bias in self.biases)
-        return max(1, SCRATCH_ELEMENTS // (widest * min(self.n_classes, CLASS_BLOCK)))
+        """Return how many samples to pass through the layers at once."""
+        widest = max(layer.n_units for layer in self.layers)
+        return max(1, SCRATCH_ELEMENTS // (widest * min(self.n_passes, CLASS_BLOCK)))
+
+    # Copies and pickles
 
     def copy_from(self, other):
         """Take over the weights of a network of the same sizes, in place."""
@@ -246,74 +455,37 @@ class Network:
             mine.copy_(theirs)
 
     def to(self, device):
-        """Return a copy whose weights are on `device`."""
-        copy = Network.__new__(Network)
-        moved = {name: _map(partial(_move, device=device), v) for name, v in self.__dict__.items()}
-        copy.__dict__.update(moved)
-        return copy
+        """Return a copy whose weights are on `device`; also where it is the same."""
+        return _with_tensors(self, partial(_copy_to, device=device))
 
     def __getstate__(self):
         # NumPy arrays load on any machine, and joblib can memory-map them.
-        return {name: _map(as_numpy, value) for name, value in self.__dict__.items()}
+        return _map_values(vars(self), as_numpy)
 
     def __setstate__(self, state):
-        self.__dict__.update({name: _map(as_writable_tensor, v) for name, v in state.items()})
+        vars(self).update(_map_values(state, as_writable_tensor))
 
 
-def goodness_in_chunks(network, X, goodness, n_layers=None):
-    """Compute class goodness within bounded scratch memory.
-
-    Parameters
-    ----------
-    network : Network
-        A trained network.
-    X : ndarray of shape (n, n_kept), float32
-        Kept features.
-    goodness : callable
-        Activities (n, n_units) -> goodness (n,).
-    n_layers : int, default=None
-        Layers to compute, from the first; None means all.
-
-    Returns
-    -------
-    g : ndarray of shape (n_layers, n, n_classes)
-        Goodness.
-    """
-    return _in_chunks(network, X, lambda Z: network.class_goodness(Z, goodness, n_layers), axis=1)
+def _blocks(tensor, size):
+    return ((start, tensor[start : start + size]) for start in range(0, len(tensor), size))
 
 
-def logits_in_chunks(network, X):
-    """Compute the softmax head's logits within bounded scratch memory.
-
-    Parameters
-    ----------
-    network : Network
-        With a readout.
-    X : ndarray of shape (n, n_kept), float32
-        Kept features.
-
-    Returns
-    -------
-    logits : ndarray of shape (n, n_classes)
-        One pass under the neutral label.
-    """
-    return _in_chunks(network, X, lambda Z: network.logits(network.neutral_activities(Z)), axis=0)
+def _with_tensors(thing, function):
+    """Return a copy of a network or layer with a function applied to its tensors."""
+    copy = type(thing).__new__(type(thing))
+    vars(copy).update(_map_values(vars(thing), function))
+    return copy
 
 
-def _in_chunks(network, X, function, axis):
-    rows = network.rows_per_chunk()
-    chunks = []
-    with torch.inference_mode():
-        for start in range(0, len(X), rows):
-            x = as_tensor(X[start : start + rows]).to(network.device)
-            Z = network.project(network.rescale(x))
-            chunks.append(function(Z).cpu().numpy())
-    return np.concatenate(chunks, axis=axis)
+def _map_values(attributes, function):
+    return {name: _map(value, function) for name, value in attributes.items()}
 
 
-def _map(function, value):
-    return [function(v) for v in value] if isinstance(value, list) else function(value)
+def _map(value, function):
+    if isinstance(value, list):
+        return [_map(item, function) for item in value]
+    return _with_tensors(value, function) if isinstance(value, Layer) else function(value)
 
 
-def _move(value, device):
+def _copy_to(value, device):
     return value.to(device, copy=True) if isinstance(value, torch.Tensor) else value

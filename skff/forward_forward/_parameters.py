@@ -1,20 +1,25 @@
 """What FFClassifier's parameters may be, and what their names stand for."""
 
 import math
+import os
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
-from skff.forward_forward._precision import PRECISIONS
-from skff.forward_forward._training import SCHEDULES
+from skff.forward_forward._gradients import LearningRule
+from skff.forward_forward._torch import PRECISIONS, resolve_device
+from skff.forward_forward._trainer import SCHEDULES
 from skff.forward_forward.goodness import GOODNESS
-from skff.forward_forward.losses import LOSSES
-from skff.forward_forward.negatives import NEGATIVES
-from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.losses import LOSSES, CrossEntropy, SymBa, compares_all
+from skff.forward_forward.negatives import NEGATIVES, Hard
+from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.solvers import SOLVERS
 
 FEW_FEATURES = 64
+# Of the mean strength of a batch: weaker samples are about half of it, with a fifth of its signal.
+ALWAYS_USED = 0.8
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -22,18 +27,17 @@ CONSTRAINTS = {
     "label_scale": [Interval(Real, 0, None, closed="neither")],
     "center": ["boolean"],
     "goodness": [StrOptions(set(GOODNESS)), callable],
-    "loss": [StrOptions(set(LOSSES)), callable],
-    "negatives": [StrOptions(set(NEGATIVES)), callable],
+    "loss": [StrOptions({"auto", *LOSSES}), callable],
+    "negatives": [StrOptions({"auto", "all", *NEGATIVES}), callable],
     "training": [StrOptions({"simultaneous", "greedy"})],
     "readout": [StrOptions({"goodness", "softmax"})],
     "skip_first_goodness": ["boolean"],
     "peer_normalization": [Interval(Real, 0, None, closed="left")],
     "augment": [callable, None],
     "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
-    "solver": [StrOptions({"adamw", "sgd"})],
+    "solver": [StrOptions(set(SOLVERS)), HasMethods("make")],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "learning_rate": [StrOptions(set(SCHEDULES))],
-    "momentum": [Interval(Real, 0, 1, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -50,35 +54,109 @@ CONSTRAINTS = {
 }
 
 
-def check_consistency(estimator):
-    """Refuse parameters that are valid alone but not together.
+def check(estimator):
+    """Validate all parameters, each by itself and together.
 
     Parameters
     ----------
     estimator : FFClassifier
-        Each parameter valid by itself.
+
+    Returns
+    -------
+    rule : LearningRule
+        What the layers learn from.
 
     Raises
     ------
     ValueError
-        Naming the parameters that contradict each other.
+        Naming the parameters that are wrong or contradict each other.
     """
+    estimator._validate_params()
+    resolve_device(estimator.device)
     n_layers = len(layer_sizes(estimator.hidden_layer_sizes))
     if estimator.skip_first_goodness and n_layers < 2:
         raise ValueError(
             "Got skip_first_goodness=True with one layer, but expected at least two: nothing would "
             "be left to predict from."
         )
-    needs = getattr(component(NEGATIVES, estimator.negatives), "needs", None)
-    if needs == "readout" and (estimator.readout, estimator.training) != (
-        "softmax",
-        "simultaneous",
-    ):
+    _check_solver(estimator.solver)
+    rule = learning_rule(estimator)
+    needs = getattr(rule.negatives, "needs", None)
+    learns_along = (estimator.readout, estimator.training) == ("softmax", "simultaneous")
+    if needs == "readout" and not learns_along:
         raise ValueError(
             f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "
             f"training={estimator.training!r}, but expected readout='softmax' and "
             "training='simultaneous': these negatives come from a softmax head that learns along."
         )
+    return rule
+
+
+def learning_rule(estimator):
+    """Return what the layers learn from; "auto" follows from how the label enters.
+
+    Parameters
+    ----------
+    estimator : FFClassifier
+        Each parameter valid by itself.
+
+    Returns
+    -------
+    rule : LearningRule
+        Its `negatives` are None where the loss compares all labels.
+
+    Raises
+    ------
+    ValueError
+        If overlay, loss and negatives contradict each other.
+    """
+    overlay, loss, negatives = estimator.overlay, estimator.loss, estimator.negatives
+    everywhere = reads_label_everywhere(component(OVERLAYS, overlay))
+    if loss == "auto":
+        loss = CrossEntropy() if everywhere and negatives in ("auto", "all") else SymBa()
+    loss = component(LOSSES, loss)
+    if compares_all(loss) and not everywhere:
+        raise ValueError(
+            f"Got loss={estimator.loss!r} with overlay={overlay!r}, but expected a layer that "
+            "reads the label under a loss that compares all labels. Set overlay='layerwise', or "
+            "a pair loss such as loss='symba'."
+        )
+    if compares_all(loss) and negatives not in ("auto", "all"):
+        raise ValueError(
+            f"Got negatives={negatives!r} with loss={estimator.loss!r}, but expected "
+            "negatives='all': this loss compares all labels. Set a pair loss, such as "
+            "loss='symba', to draw negatives."
+        )
+    if not compares_all(loss) and negatives == "all":
+        raise ValueError(
+            f"Got negatives='all' with loss={estimator.loss!r} and overlay={overlay!r}, but "
+            "expected drawn negatives: a pair loss sees one wrong label. Set negatives='hard', or "
+            "overlay='layerwise' and loss='cross_entropy' to compare all labels."
+        )
+    if compares_all(loss):
+        negatives = None
+    elif negatives == "auto":
+        negatives = Hard()
+    return LearningRule(
+        goodness=component(GOODNESS, estimator.goodness),
+        loss=loss,
+        negatives=component(NEGATIVES, negatives),
+        peer_normalization=estimator.peer_normalization,
+        always_used=ALWAYS_USED,
+    )
+
+
+def _check_solver(solver):
+    """Let a solver make an optimizer, so that a wrong one is named before training."""
+    try:
+        optimizer = component(SOLVERS, solver).make([torch.zeros(1, device="cpu")], 0.1)
+        (_,) = optimizer.param_groups  # whose learning rate the trainer sets
+    except Exception as error:
+        raise ValueError(
+            f"Got solver={solver!r}, which failed with {type(error).__name__}: {error}; expected "
+            f"one of {sorted(SOLVERS)}, an instance such as SGD(momentum=0.5) or an object of the "
+            "same form, whose optimizer has one group of parameters."
+        ) from error
 
 
 def check_components(rule, network_classes):
@@ -86,7 +164,7 @@ def check_components(rule, network_classes):
 
     Parameters
     ----------
-    rule : Rule
+    rule : LearningRule
         Goodness, loss and negatives.
     network_classes : int
         Number of classes; with one there are no negatives to try.
@@ -99,16 +177,19 @@ def check_components(rule, network_classes):
     on_cpu = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's own defaults are
     pair = torch.tensor([0.5, 1.0], **on_cpu)
     _check_output("goodness", rule.goodness, GOODNESS, (torch.ones(2, 3, **on_cpu),))
-    _check_output("loss", rule.loss, LOSSES, (pair, pair.flip(0)))
+    labels = torch.tensor([0, 1], device="cpu")
+    table = torch.eye(2, max(2, network_classes), **on_cpu)
+    arguments = (table, labels, None) if compares_all(rule.loss) else (pair, pair.flip(0))
+    _check_output("loss", rule.loss, LOSSES, arguments)
     needs = getattr(rule.negatives, "needs", None)
     if needs not in (None, "goodness", "readout"):
         raise ValueError(
             f"Got negatives={rule.negatives!r} with needs={needs!r}, but expected 'goodness' or "
             "'readout'."
         )
-    if network_classes < 2:
+    if network_classes < 2 or rule.negatives is None:
         return
-    y = torch.arange(2, device="cpu")
+    y = labels
     arguments = (y, network_classes, torch.Generator("cpu").manual_seed(0))
     if needs is not None:
         arguments += (lambda candidates: torch.zeros(2, len(candidates), **on_cpu),)
@@ -158,6 +239,24 @@ def component(registry, value):
     return registry[value] if isinstance(value, str) else value
 
 
+def name(registry, component):
+    """Return the name of a registered component, or the component if it is of a user's own.
+
+    Parameters
+    ----------
+    registry : dict
+        Names -> components.
+    component : callable
+        As returned by `component`.
+
+    Returns
+    -------
+    name : str or callable
+        What a message should show.
+    """
+    return next((name for name, known in registry.items() if known == component), component)
+
+
 def layer_sizes(hidden_layer_sizes):
     """Return the units of each layer as a list of int.
 
@@ -190,6 +289,38 @@ def layer_sizes(hidden_layer_sizes):
             "each with an integer number of units of at least 1."
         )
     return [int(n) for n in sizes]
+
+
+def check_memory(sizes, n_classes):
+    """Refuse layers that no memory of this machine can hold.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Kept features, then the units of each layer.
+    n_classes : int
+        Number of classes.
+
+    Raises
+    ------
+    ValueError
+        If weights, gradients and the optimizer's moments are larger than the main memory.
+    """
+    n_weights = sum((a + n_classes + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    needed, available = 16 * n_weights, _main_memory()
+    if needed > available:
+        raise ValueError(
+            f"Got hidden_layer_sizes={tuple(sizes[1:])!r}, but expected layers that fit into "
+            f"memory: training them takes {needed / 1e9:.3g} GB, this machine has "
+            f"{available / 1e9:.3g} GB."
+        )
+
+
+def _main_memory():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return 2**44
 
 
 def resolve_batch_size(batch_size, n_samples, auto=100):
@@ -255,41 +386,3 @@ def resolve_dropout(dropout, n_features):
     if dropout != "auto":
         return dropout
     return 0.0 if n_features < FEW_FEATURES else 0.1
-
-
-def resolve_device(device):
-    """Return the torch device: "auto" is CUDA where there is one, then MPS, then the CPU.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        The parameter.
-
-    Returns
-    -------
-    device : torch.device
-        One that this machine has.
-
-    Raises
-    ------
-    ValueError
-        If torch does not know the device or this machine lacks it.
-    """
-    if device == "auto":
-        return torch.device(_best_device())
-    try:
-        resolved = torch.device(device)
-        torch.Generator(resolved)
-        torch.zeros(1, device=resolved).tolist()
-    except Exception as error:  # torch raises another type for each kind of missing device
-        raise ValueError(
-            f"Got device={device!r}, but expected 'auto' or a torch device of this machine, such "
-            f"as '{_best_device()}': {str(error).splitlines()[0]}"
-        ) from error
-    return resolved
-
-
-def _best_device():
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -33,7 +33,7 @@ class SumSquare:
         # One read of h; h.square().sum(-1) would write a tensor as large as h.
         return torch.linalg.vector_norm(h, dim=-1).square()
 
-    def slope(self, n_units):
+    def gradient_factor(self, n_units):
         """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
 
         Parameters
@@ -43,7 +43,7 @@ class SumSquare:
 
         Returns
         -------
-        slope : float
+        factor : float
             The gradient of the goodness with respect to `h`, divided by `h`.
         """
         return 2.0
@@ -68,7 +68,7 @@ class MeanSquare(SumSquare):
         """
         return super().__call__(h) / h.shape[-1]
 
-    def slope(self, n_units):
+    def gradient_factor(self, n_units):
         """Return the number k for which the gradient is ``k * h``.
 
         Parameters
@@ -78,7 +78,7 @@ class MeanSquare(SumSquare):
 
         Returns
         -------
-        slope : float
+        factor : float
             The gradient of the goodness with respect to `h`, divided by `h`.
         """
         return 2.0 / n_units
@@ -93,8 +93,8 @@ def goodness_gradient(goodness, h, upstream):
     Parameters
     ----------
     goodness : callable
-        Activities (n, n_units) -> goodness (n,). With a method `slope` the gradient is taken
-        in closed form, otherwise by autograd through `goodness` alone.
+        Activities (n, n_units) -> goodness (n,). With a method `gradient_factor` the
+        gradient is taken in closed form, otherwise by autograd through `goodness` alone.
     h : Tensor of shape (n, n_units)
         Activities.
     upstream : Tensor of shape (n,)
@@ -105,8 +105,8 @@ def goodness_gradient(goodness, h, upstream):
     dh : Tensor of shape (n, n_units)
         Gradient with respect to the activities.
     """
-    if hasattr(goodness, "slope"):
-        return h * (upstream * goodness.slope(h.shape[-1])).unsqueeze(-1)
+    if hasattr(goodness, "gradient_factor"):
+        return h * (upstream * goodness.gradient_factor(h.shape[-1])).unsqueeze(-1)
     with torch.enable_grad():
         h = h.detach().requires_grad_()
         return torch.autograd.grad(goodness(h), h, upstream)[0]

@@ -1,6 +1,13 @@
-"""Losses: ``(g_pos, g_neg)`` -> one loss per sample, small when positives beat negatives."""
+"""Losses of a layer: small where positives have more goodness than negatives.
+
+A *pair loss* is a function ``(g_pos, g_neg)`` -> one loss per sample. A loss with the attribute
+``compares_all = True`` sees the goodness of all labels at once: ``(g, y, comparable)`` with `g` of
+shape (n, n_labels), `y` (n,) the column of the true label and `comparable` a mask of the columns
+that count, or None where all do.
+"""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import softplus
@@ -39,10 +46,10 @@ class SymBa:
         """
         return softplus(-self.scale * (g_pos - g_neg)) / self.scale
 
-    def slopes(self, g_pos, g_neg):
+    def derivatives(self, g_pos, g_neg):
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
-        slope = torch.sigmoid(self.scale * (g_neg - g_pos))
-        return -slope, slope
+        derivative = torch.sigmoid(self.scale * (g_neg - g_pos))
+        return -derivative, derivative
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,12 @@ class Swish:
         d = g_pos - g_neg
         return -d * torch.sigmoid(-self.scale * d)
 
-    def slopes(self, g_pos, g_neg):
+    def derivatives(self, g_pos, g_neg):
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         kd = self.scale * (g_pos - g_neg)
         s = torch.sigmoid(-kd)
-        slope = s * (1 - kd * (1 - s))
-        return -slope, slope
+        derivative = s * (1 - kd * (1 - s))
+        return -derivative, derivative
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class Logistic:
         """
         return (softplus(self.threshold - g_pos) + softplus(g_neg - self.threshold)) / 2
 
-    def slopes(self, g_pos, g_neg):
+    def derivatives(self, g_pos, g_neg):
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         return (
             -torch.sigmoid(self.threshold - g_pos) / 2,
@@ -126,34 +133,168 @@ class Logistic:
         )
 
 
-LOSSES = {"symba": SymBa(), "swish": Swish(), "logistic": Logistic()}
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax cross-entropy over the goodness of all labels, divided by `scale`.
+
+    With targets ``t = (1 - label_smoothing) * onehot(y) + label_smoothing / n_labels`` the loss is
+    ``-sum_c t_c log softmax(scale * g)_c / scale``. The positive is the true label and every wrong
+    label is a negative, weighed by how much the layer believes it. For two labels and without
+    smoothing this is `SymBa`.
+
+    Parameters
+    ----------
+    scale : float, default=4.0
+        Sharpness, in inverse units of goodness.
+    label_smoothing : float in [0, 1), default=0.1
+        Share of the target that is spread evenly over all labels.
+    max_candidates : int, default=64
+        With more classes than this, each batch compares the true label with a random subset of
+        this many.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
+       arXiv:1512.00567, 2015, section 7 (label smoothing).
+    """
+
+    scale: float = 4.0
+    label_smoothing: float = 0.1
+    max_candidates: int = 64
+
+    compares_all: ClassVar[bool] = True
+
+    def __post_init__(self):
+        """Validate the parameters."""
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"Got scale={self.scale!r}, but expected a positive finite number.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"Got label_smoothing={self.label_smoothing!r}, but expected a number in [0, 1): "
+                "at 1 the target would not depend on the label."
+            )
+        if self.max_candidates < 2:
+            raise ValueError(
+                f"Got max_candidates={self.max_candidates!r}, but expected at least 2: one of the "
+                "candidates may be the true label."
+            )
+
+    def __call__(self, g, y, comparable=None):
+        """Compute the loss of each sample.
+
+        Parameters
+        ----------
+        g : Tensor of shape (n, n_labels)
+            Goodness of each sample under each label.
+        y : LongTensor of shape (n,)
+            Column of the true label.
+        comparable : Tensor of shape (n, n_labels), bool, default=None
+            Which columns count; None means all.
+
+        Returns
+        -------
+        loss : Tensor of shape (n,)
+            At least the entropy of the targets divided by `scale`.
+        """
+        return self.with_derivatives(g, y, comparable)[0]
+
+    def with_derivatives(self, g, y, comparable=None):
+        """Return the loss of each sample, (n,), and its derivatives by `g`: softmax - target."""
+        logits, share = self.scale * g, self.label_smoothing / g.shape[1]
+        if comparable is not None:
+            logits = logits.masked_fill(~comparable, -torch.inf)
+            n_comparable = comparable.sum(1, keepdim=True)
+            share = comparable.to(g.dtype).mul_(self.label_smoothing).div_(n_comparable)
+        log_p, column = logits.log_softmax(1), y.unsqueeze(1)
+        # -sum_c t_c log p_c, apart for the two parts of the target; 0 times infinity is 0 here.
+        counted = log_p if comparable is None else log_p.masked_fill(~comparable, 0.0)
+        loss = (
+            (counted * share)
+            .sum(1)
+            .add_(counted.gather(1, column).squeeze(1), alpha=1 - self.label_smoothing)
+        )
+        derivatives = log_p.exp().sub_(share)
+        onehot = torch.full_like(column, self.label_smoothing - 1, dtype=g.dtype)
+        return loss.div_(-self.scale), derivatives.scatter_add_(1, column, onehot)
 
 
-def loss_gradients(loss, g_pos, g_neg, weight):
+LOSSES = {
+    "cross_entropy": CrossEntropy(),
+    "symba": SymBa(),
+    "swish": Swish(),
+    "logistic": Logistic(),
+}
+
+
+def compares_all(loss):
+    """Return whether a loss sees the goodness of all labels at once, not that of a pair."""
+    return bool(getattr(loss, "compares_all", False))
+
+
+def comparison_gradients(loss, g, y, weight, comparable=None):
+    """Compute each sample's loss over all labels and the gradient of their weighted mean.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss that compares all labels. With a method `with_derivatives` these are taken in
+        closed form, otherwise by autograd on this small graph alone.
+    g : Tensor of shape (n, n_labels)
+        Goodness.
+    y : LongTensor of shape (n,)
+        Column of the true label.
+    weight : Tensor of shape (n,) or float
+        Weight of each sample, divided by the size of the batch.
+    comparable : Tensor of shape (n, n_labels), bool, default=None
+        Which columns count; None means all.
+
+    Returns
+    -------
+    losses : Tensor of shape (n,)
+        Loss per sample, unweighted.
+    dg : Tensor of shape (n, n_labels)
+        Gradient of ``(weight * losses).sum()``.
+    """
+    if hasattr(loss, "with_derivatives"):
+        losses, dg = loss.with_derivatives(g, y, comparable)
+    else:
+        with torch.enable_grad():
+            g = g.detach().requires_grad_()
+            losses = loss(g, y, comparable)
+            (dg,) = torch.autograd.grad(losses.sum(), g)
+    return losses.detach(), dg * (weight if isinstance(weight, float) else weight.unsqueeze(1))
+
+
+def pair_gradients(loss, g_pos, g_neg, weight):
     """Compute each sample's loss and the gradients of their weighted mean.
 
     Parameters
     ----------
     loss : callable
-        ``(g_pos, g_neg)`` -> loss per sample. With a method `slopes` the derivatives are taken
-        in closed form, otherwise by autograd on this elementwise graph alone.
+        ``(g_pos, g_neg)`` -> loss per sample. With a method `derivatives` these are taken in
+        closed form, otherwise by autograd on this elementwise graph alone.
     g_pos, g_neg : Tensor of shape (n,)
         Goodness of the positive and the negative samples.
     weight : Tensor of shape (n,) or float
-        Weight of each sample in the mean over the batch.
+        Weight of each sample, divided by the size of the batch.
 
     Returns
     -------
     losses : Tensor of shape (n,)
         Loss per sample, unweighted.
     dg_pos, dg_neg : Tensor of shape (n,)
-        Gradient of ``(weight * losses).sum() / n``.
+        Gradient of ``(weight * losses).sum()``.
     """
-    if hasattr(loss, "slopes"):
-        losses, slopes = loss(g_pos, g_neg), loss.slopes(g_pos, g_neg)
+    if hasattr(loss, "derivatives"):
+        losses, derivatives = loss(g_pos, g_neg), loss.derivatives(g_pos, g_neg)
     else:
         with torch.enable_grad():
             pair = g_pos.detach().requires_grad_(), g_neg.detach().requires_grad_()
             losses = loss(*pair)
-            slopes = torch.autograd.grad(losses.sum(), pair)
-    return losses.detach(), *(slope * (weight / len(losses)) for slope in slopes)
+            derivatives = torch.autograd.grad(losses.sum(), pair)
+    return losses.detach(), *(d * weight for d in derivatives)

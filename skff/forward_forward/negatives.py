@@ -2,7 +2,8 @@
 
 A sampler with the attribute ``needs`` gets a fourth argument, a function that scores candidate
 labels: labels (n_candidates,) -> scores (n_samples, n_candidates). ``needs = "goodness"`` asks
-for the first layer's goodness, ``needs = "readout"`` for the softmax head's log-probabilities.
+for the goodness of the layer that learns (of the first one if only that reads the label),
+``needs = "readout"`` for the softmax head's log-probabilities.
 """
 
 from dataclasses import dataclass
@@ -41,10 +42,11 @@ def uniform(y, n_classes, generator):
 
 @dataclass(frozen=True)
 class Hard:
-    """Draw wrong labels that the first layer itself finds good.
+    """Draw wrong labels that the layer itself finds good.
 
-    The label is drawn from a softmax over the wrong classes' goodness in the first layer, whose
-    product with the features is shared by all labels: the draw costs elementwise work only.
+    The label is drawn from a softmax over the wrong classes' goodness in the layer (in the first
+    one, if only that reads the label), whose product with its inputs is shared by all labels: the
+    draw costs elementwise work only.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class Hard:
     needs: ClassVar[str] = "goodness"
 
     def __post_init__(self):
-        """Refuse a subset that may hold no wrong label."""
+        """Validate the number of candidates."""
         if self.max_candidates < 2:
             raise ValueError(
                 f"Got max_candidates={self.max_candidates}, but expected at least 2: one of the "
@@ -95,18 +97,12 @@ class Hard:
         _check_n_classes(n_classes)
         if score is None:
             return uniform(y, n_classes, generator)
-        candidates = self._candidates(n_classes, generator, y.device)
+        candidates = draw_candidates(n_classes, self.max_candidates, generator, y.device)
         logits = score(candidates) * self.sharpness
         # Gumbel noise turns the argmax into a draw from the softmax.
         noise = torch.empty_like(logits).exponential_(generator=generator).log_()
         logits.sub_(noise).masked_fill_(candidates == y.unsqueeze(1), -torch.inf)
         return candidates[logits.argmax(1)]
-
-    def _candidates(self, n_classes, generator, device):
-        if n_classes <= self.max_candidates:
-            return torch.arange(n_classes, device=device)
-        shuffled = torch.randperm(n_classes, generator=generator, device=device)
-        return shuffled[: self.max_candidates]
 
 
 @dataclass(frozen=True)
@@ -134,6 +130,29 @@ class Confused(Hard):
 
 
 NEGATIVES = {"uniform": uniform, "hard": Hard(), "confused": Confused()}
+
+
+def draw_candidates(n_classes, max_candidates, generator, device):
+    """Return the labels to compare in a batch: all, or a random subset where they are too many.
+
+    Parameters
+    ----------
+    n_classes, max_candidates : int
+        Number of classes and of candidates at most.
+    generator : torch.Generator
+        Source of randomness.
+    device : torch.device
+        That of the generator.
+
+    Returns
+    -------
+    candidates : LongTensor of shape (min(n_classes, max_candidates),)
+        Labels, ascending where they are all.
+    """
+    if n_classes <= max_candidates:
+        return torch.arange(n_classes, device=device)
+    shuffled = torch.randperm(n_classes, generator=generator, device=device)
+    return shuffled[:max_candidates]
 
 
 def draw_negatives(sampler, y, n_classes, generator, scores):

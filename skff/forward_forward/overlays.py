@@ -1,15 +1,53 @@
-"""Overlays: how a label joins the features in one input vector.
+"""Overlays: how a label enters the network.
 
-Every overlay puts `n_classes` label units in front of the features it keeps, so a network's
-first layer splits into ``W @ kept + amplitude * L[label]`` and the product with the features is
-shared by all labels. An overlay is a function ``(X, n_classes) -> kept features``.
+Label units stand beside what a layer reads, so its pre-activations split into
+``W @ inputs + amplitude * L[label]`` and the product with the inputs is shared by all labels. An
+overlay is a function ``(X, n_classes) -> kept features``: what the first layer reads beside the
+label units. With the attribute ``every_layer = True`` all layers have label units, otherwise only
+the first one has.
 """
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 
+@dataclass(frozen=True)
+class Layerwise:
+    """Keep all features and give label units to every layer.
+
+    What goes up from a layer is its activity under a neutral label, so one pass through the
+    network serves all labels, and each layer compares them on its own.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022, section 3.4 (the label as a top-down input of every layer).
+    """
+
+    every_layer: ClassVar[bool] = True
+
+    def __call__(self, X, n_classes):
+        """Keep all features.
+
+        Parameters
+        ----------
+        X : Tensor or ndarray of shape (n_samples, n_features)
+            Features.
+        n_classes : int
+            Number of classes.
+
+        Returns
+        -------
+        kept : Tensor or ndarray of shape (n_samples, n_features)
+            `X`.
+        """
+        return X
+
+
 def append(X, n_classes):
-    """Keep all features: the label units stand beside them and nothing is overwritten.
+    """Keep all features; label units stand beside them, in the first layer only.
 
     Parameters
     ----------
@@ -61,11 +99,16 @@ def replace(X, n_classes):
     return X[:, n_classes:]
 
 
-OVERLAYS = {"append": append, "replace": replace}
+OVERLAYS = {"layerwise": Layerwise(), "append": append, "replace": replace}
+
+
+def reads_label_everywhere(overlay):
+    """Return whether an overlay gives label units to every layer."""
+    return bool(getattr(overlay, "every_layer", False))
 
 
 def overlay_labels(X, y, n_classes, *, amplitude=1.0, overlay=append):
-    """Build the labelled input the network is defined on, for inspection and for pictures.
+    """Build the labelled input of the first layer, for inspection and for pictures.
 
     Training and prediction never build it: they share the product with the features.
 

@@ -1,9 +1,9 @@
 import pytest
 
-from skff.forward_forward import _classifier
+from skff.forward_forward import _gradients
 
 
 @pytest.fixture
 def whole_signal(monkeypatch):
-    """Let every sample teach, however little: what is left out has a test of its own."""
-    monkeypatch.setattr(_classifier, "NEGLIGIBLE_SIGNAL", 0.0)
+    """Let every sample teach, however little: drawing them has tests of its own."""
+    monkeypatch.setattr(_gradients, "_draw_samples", lambda strength, rule, generator: None)

@@ -1,8 +1,8 @@
-"""The learning rule from its equations: labelled input, dense layers, plain autograd, float64."""
+"""The learning rule from its equations: dense layers, plain autograd, float64."""
 
 import numpy as np
 import torch
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 GOODNESS = {
     "mean_square": lambda h: h.pow(2).mean(-1),
@@ -15,16 +15,29 @@ LOSSES = {
 }
 
 
+def smoothed_cross_entropy(g, y, scale=4.0, label_smoothing=0.1):
+    """Return the loss of each sample over the goodness (n, n_classes) of all labels."""
+    return cross_entropy(scale * g, y, label_smoothing=label_smoothing, reduction="none") / scale
+
+
+def plain_network(clf):
+    """Return a fitted classifier's weights in the plain network of its overlay."""
+    if clf.overlay == "layerwise":
+        return LayerwiseNetwork(clf)
+    return PlainNetwork(clf, clf.overlay)
+
+
 class PlainNetwork:
     """A fitted classifier's weights in dense layers; the first one reads label and features."""
 
     def __init__(self, clf, overlay="append"):
-        self.n_classes = len(clf.label_coefs_)
+        (label_coefs,) = clf.label_coefs_
+        self.n_classes = len(label_coefs)
         first, *others = clf.coefs_
         if overlay == "append":
-            first = np.concatenate([clf.label_coefs_, first])
-        self.coefs = [torch.tensor(coef, dtype=torch.float64) for coef in [first, *others]]
-        self.intercepts = [torch.tensor(b, dtype=torch.float64) for b in clf.intercepts_]
+            first = np.concatenate([label_coefs, first])
+        self.coefs = [double(coef) for coef in [first, *others]]
+        self.intercepts = [double(b) for b in clf.intercepts_]
         self.n_kept = len(first) - self.n_classes
         self.scale, self.amplitude = clf.input_scale_, clf.label_amplitude_
 
@@ -41,7 +54,7 @@ class PlainNetwork:
 
     def kept(self, X):
         """Return the features that the label leaves."""
-        return torch.as_tensor(np.asarray(X, dtype=np.float64)[:, -self.n_kept :])
+        return double(np.asarray(X)[:, -self.n_kept :])
 
     def activities(self, inputs):
         """Return the activities of each layer, each reading the normalized ones below."""
@@ -51,16 +64,16 @@ class PlainNetwork:
             inputs = normalized(found[-1])
         return found
 
+    def neutral_activities(self, X):
+        """Return what each layer does under a label that names every class equally."""
+        return self.activities(self.neutral(X))
+
     def class_goodness(self, X, goodness):
         """Return the goodness (n_layers, n_samples, n_classes): one whole pass per class."""
-        passes = [self.activities(self.labelled(X, np.full(len(X), c))) for c in self.classes]
+        labels = range(self.n_classes)
+        passes = [self.activities(self.labelled(X, np.full(len(X), c))) for c in labels]
         g = [[goodness(h) for h in activities] for activities in passes]
         return np.stack([np.stack(layers, axis=-1) for layers in zip(*g, strict=True)])
-
-    @property
-    def classes(self):
-        """Return the encoded labels."""
-        return range(self.n_classes)
 
     def gradients(self, X, y, y_wrong, *, goodness, loss, weight=1.0):
         """Return (dW, db) of each layer from two plain passes, each layer's graph on its own."""
@@ -79,21 +92,86 @@ class PlainNetwork:
         return list(zip(self.coefs, self.intercepts, strict=True))
 
 
+class LayerwiseNetwork:
+    """A fitted classifier's weights in layers that each read the label; neutral ones go up."""
+
+    def __init__(self, clf):
+        self.n_classes = len(clf.label_coefs_[0])
+        self.coefs = [double(coef) for coef in clf.coefs_]
+        self.intercepts = [double(b) for b in clf.intercepts_]
+        self.label_coefs = [double(coef) for coef in clf.label_coefs_]
+        self.scale = clf.input_scale_
+        # Inputs of every layer have a root mean square of about 1, so a norm of sqrt(n_inputs).
+        self.amplitudes = [clf.label_scale * len(coef) ** 0.5 for coef in self.coefs]
+
+    def layers(self):
+        """Return (W, b, L, a) of each layer."""
+        return zip(self.coefs, self.intercepts, self.label_coefs, self.amplitudes, strict=True)
+
+    def neutral_activities(self, X):
+        """Return what each layer does when every label unit is on by its share."""
+        f, found = self.scale * double(X), []
+        for coef, intercept, label_coef, amplitude in self.layers():
+            units = torch.full((len(X), self.n_classes), 1 / self.n_classes, dtype=f.dtype)
+            found.append(torch.relu(f @ coef + amplitude * units @ label_coef + intercept))
+            f = normalized(found[-1])
+        return found
+
+    def inputs(self, X):
+        """Return what each layer reads beside the label."""
+        return [self.scale * double(X), *map(normalized, self.neutral_activities(X)[:-1])]
+
+    def class_goodness(self, X, goodness):
+        """Return the goodness (n_layers, n_samples, n_classes), class by class."""
+        found = []
+        for f, (coef, intercept, label_coef, amplitude) in zip(
+            self.inputs(X), self.layers(), strict=True
+        ):
+            h = [torch.relu(f @ coef + amplitude * row + intercept) for row in label_coef]
+            found.append(np.stack([goodness(activities) for activities in h], axis=-1))
+        return np.stack(found)
+
+    def gradients(self, X, y, y_wrong=None, *, goodness, loss, weight=1.0):
+        """Return (dW, db, dL) of each layer by autograd, each layer's graph on its own.
+
+        With `y_wrong` the loss sees pairs, ``loss(g_pos, g_neg)``, else all, ``loss(g, y)``.
+        """
+        found, y = [], torch.as_tensor(y)
+        for f, (*own, amplitude) in zip(self.inputs(X), self.layers(), strict=True):
+            own = [tensor.clone().requires_grad_() for tensor in own]
+            coef, intercept, label_coef = own
+            h = torch.relu((f @ coef + intercept).unsqueeze(1) + amplitude * label_coef)
+            g = goodness(h.flatten(0, 1)).view(len(X), -1)
+            if y_wrong is None:
+                losses = loss(g, y)
+            else:
+                rows = torch.arange(len(X))
+                losses = loss(g[rows, y], g[rows, torch.as_tensor(y_wrong)])
+            found.append(torch.autograd.grad((weight * losses).mean(), own))
+        return found
+
+    def tensors(self):
+        """Return (W, b, L) of each layer."""
+        return list(zip(self.coefs, self.intercepts, self.label_coefs, strict=True))
+
+
+def double(values):
+    """Return a float64 tensor of its own memory."""
+    return torch.tensor(np.asarray(values), dtype=torch.float64)
+
+
 def normalized(h):
     """Return rows of mean square 1; rows of zeros stay zero."""
     rms = h.pow(2).mean(1, keepdim=True).sqrt()
     return h / torch.where(rms > 0, rms, 1.0)
 
 
-def train_plainly(plain, X, batches, rates, *, solver, momentum, weight_decay):
-    """Train a plain network in place on batches of (rows, labels, wrong labels), SymBa loss."""
+def train_plainly(plain, batches, rates, *, solver, momentum, weight_decay):
+    """Train a plain network in place; `batches` are functions () -> gradients per layer."""
     first, second = [], []
-    for update, ((rows, y, y_wrong), rate) in enumerate(zip(batches, rates, strict=True), 1):
-        gradients = plain.gradients(
-            X[rows], y, y_wrong, goodness=GOODNESS["mean_square"], loss=LOSSES["symba"]
-        )
-        flat = [g for pair in gradients for g in pair]
-        parameters = [t for pair in plain.tensors() for t in pair]
+    for update, (gradients, rate) in enumerate(zip(batches, rates, strict=True), 1):
+        flat = [g for layer in gradients() for g in layer]
+        parameters = [t for layer in plain.tensors() for t in layer]
         first, second = first or [0 * g for g in flat], second or [0 * g for g in flat]
         for tensor, g, m, v in zip(parameters, flat, first, second, strict=True):
             if tensor.ndim == 2:

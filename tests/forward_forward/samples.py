@@ -4,7 +4,9 @@ import joblib
 import numpy as np
 
 from skff import FFClassifier
+from skff.forward_forward.losses import LOSSES, compares_all
 from skff.forward_forward.negatives import NEGATIVES
+from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
 
 
 def gaussian_classes(
@@ -34,6 +36,15 @@ def params_for(name, value):
     return {name: value} | ({"readout": "softmax"} if needs == "readout" else {})
 
 
+def losses_for(overlay):
+    """Return the names of the losses that layers can learn from under a registered overlay."""
+    everywhere = reads_label_everywhere(OVERLAYS[overlay])
+    return [name for name, loss in LOSSES.items() if everywhere or not compares_all(loss)]
+
+
+OVERLAYS_AND_LOSSES = [(overlay, loss) for overlay in OVERLAYS for loss in losses_for(overlay)]
+
+
 def next_label(y, n_classes, generator):
     """Give the next class as the wrong label: a sampler without chance."""
     return (y + 1) % n_classes
@@ -46,7 +57,7 @@ def fingerprint(estimator):
 
 def weights(clf):
     """Return all fitted weights in a list of arrays, as copies."""
-    own = [*clf.coefs_, *clf.intercepts_, clf.label_coefs_]
+    own = [*clf.coefs_, *clf.intercepts_, *clf.label_coefs_]
     return [np.array(array) for array in own]
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from forward_forward.samples import gaussian_classes, same_weights, tiny_classifier
 
-from skff.forward_forward import _data
-from skff.forward_forward._training import Trainer
+from skff.forward_forward import _batches
+from skff.forward_forward._trainer import Trainer
 
 pytestmark = pytest.mark.cuda
 
@@ -15,6 +15,7 @@ VARIANTS = [
     {},
     {"training": "greedy", "solver": "sgd"},
     {"readout": "softmax", "negatives": "confused", "peer_normalization": 0.1},
+    {"readout": "softmax", "matmul_precision": "medium"},
     {"overlay": "replace", "loss": "logistic", "negatives": "uniform", "dropout": 0.2},
 ]
 every_variant = pytest.mark.parametrize("params", VARIANTS, ids=str)
@@ -70,7 +71,7 @@ def test_partial_fit_goes_on_after_a_pickle():
 def test_data_too_large_for_the_gpu_come_batch_by_batch(monkeypatch):
     X, y = gaussian_classes()
     resident = on_cuda().fit(X, y)
-    monkeypatch.setattr(_data, "_fits", lambda X, device: False)
+    monkeypatch.setattr(_batches, "_fits", lambda X, device: False)
     streamed = on_cuda().fit(X, y)
     np.testing.assert_allclose(
         streamed.decision_function(X), resident.decision_function(X), rtol=1e-3

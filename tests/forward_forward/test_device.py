@@ -10,24 +10,36 @@ import numpy as np
 import pytest
 import torch
 
-from skff.forward_forward._data import TrainingData
-from skff.forward_forward._network import Network
-from skff.forward_forward._training import Rule, Trainer, batch_gradients, constant
+from skff.forward_forward._batches import TrainingData
+from skff.forward_forward._gradients import LearningRule, Scratch, batch_gradients
+from skff.forward_forward._network import Layer, Network
+from skff.forward_forward._trainer import Trainer, constant
 from skff.forward_forward.augmentation import ImageShift
 from skff.forward_forward.goodness import GOODNESS
-from skff.forward_forward.losses import LOSSES
+from skff.forward_forward.losses import LOSSES, CrossEntropy, compares_all
 from skff.forward_forward.negatives import NEGATIVES
+from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.solvers import SOLVERS
 
 META = torch.device("meta")
 
 
-def network():
+def network(every_layer=True, head=True):
     def empty(*shape):
         return torch.empty(shape, device=META)
 
-    weights, biases = [empty(8, 9), empty(5, 8)], [empty(8), empty(5)]
-    head = [empty(3, 5), empty(3)]
-    return Network(weights, biases, empty(3, 8), empty(9), 1.0, 1.0, head)
+    upper_label_weight = empty(3, 5) if every_layer else None
+    return Network(
+        [
+            Layer(empty(8, 9), empty(8), empty(3, 8), 1.0),
+            Layer(empty(5, 8), empty(5), upper_label_weight, 1.0),
+        ],
+        center=empty(9),
+        input_scale=1.0,
+        overlay=OVERLAYS["layerwise" if every_layer else "append"],
+        goodness=GOODNESS["mean_square"],
+        head=[empty(3, 5), empty(3)] if head else [],
+    )
 
 
 def data(augment=None, weighted=False):
@@ -38,22 +50,38 @@ def data(augment=None, weighted=False):
 
 
 def rule(goodness="mean_square", loss="symba", negatives="hard", **settings):
-    return Rule(GOODNESS[goodness], LOSSES[loss], NEGATIVES[negatives], **settings)
+    loss = LOSSES.get(loss, loss)
+    negatives = None if compares_all(loss) else NEGATIVES[negatives]
+    return LearningRule(GOODNESS[goodness], loss, negatives, **settings)
 
 
-@pytest.mark.parametrize("solver", ["adamw", "sgd"])
-@pytest.mark.parametrize(
-    "rule",
+ANYWHERE = (
     [rule(negatives=name) for name in NEGATIVES]
-    + [rule(loss=name) for name in LOSSES]
+    + [rule(loss=name) for name, loss in LOSSES.items() if not compares_all(loss)]
     + [rule(goodness=name) for name in GOODNESS]
-    + [rule(peer_normalization=0.1), rule(negligible=0.1)],
+    + [rule(peer_normalization=0.1), rule(always_used=0.8)]
+)
+ON_A_TRUNK = (
+    [rule(loss=name) for name, loss in LOSSES.items() if compares_all(loss)]
+    + [rule(loss="cross_entropy", goodness=name) for name in GOODNESS]
+    + [
+        rule(loss="cross_entropy", peer_normalization=0.1),
+        rule(loss="cross_entropy", always_used=0.8),
+    ]
+    + [rule(loss=CrossEntropy(max_candidates=2))]
+)
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=list(SOLVERS))
+@pytest.mark.parametrize(
+    ("every_layer", "rule"),
+    [(True, rule) for rule in ANYWHERE + ON_A_TRUNK] + [(False, rule) for rule in ANYWHERE],
 )
 @pytest.mark.parametrize("augment", [None, ImageShift(image_shape=(3, 3))], ids=str)
-def test_an_epoch_stays_on_its_device_and_is_read_once(rule, solver, augment):
-    trainer = Trainer(
-        network(), range(2), None, solver=solver, weight_decay=0.1, readout=True, average=network()
-    )
+def test_an_epoch_stays_on_its_device_and_is_read_once(rule, every_layer, solver, augment):
+    settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": True}
+    net, average = network(every_layer), network(every_layer)
+    trainer = Trainer(net, range(2), None, average=average, **settings)
     read = []
     with mock.patch.object(torch.Tensor, "tolist", lambda tensor: read.append(tensor)):
         trainer.epoch(data(augment, weighted=True), rule, batch_size=16, schedule=constant)
@@ -62,23 +90,28 @@ def test_an_epoch_stays_on_its_device_and_is_read_once(rule, solver, augment):
         assert tensor.device == META
 
 
-def test_gradients_are_where_the_weights_are():
-    net, (x, y, weight) = network(), data().batch(torch.arange(8), None)
-    batch_gradients(net, x, y, weight, rule(), range(2), None, readout=True)
+@pytest.mark.parametrize("every_layer", [True, False])
+def test_gradients_are_where_the_weights_are(every_layer):
+    net, (f, y, weight) = network(every_layer), data().batch(torch.arange(8), None)
+    peers = [torch.zeros_like(layer.bias) for layer in net.layers]
+    learning = {"head": True, "peers": peers, "scratch": Scratch()}
+    batch_gradients(net, f, y, weight, rule(), range(2), None, **learning)
     for tensor in net.tensors():
         assert tensor.grad.device == META
         assert tensor.grad.shape == tensor.shape
 
 
+@pytest.mark.parametrize("every_layer", [True, False])
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_prediction_stays_on_its_device(n_layers):
-    net = network()
-    Z = net.project(torch.empty(7, 9, device=META))
-    assert net.class_goodness(Z, GOODNESS["mean_square"], n_layers).shape == (n_layers, 7, 3)
-    assert net.logits(net.neutral_activities(Z)).device == META
+def test_prediction_stays_on_its_device(n_layers, every_layer):
+    net, f = network(every_layer), torch.empty(7, 9, device=META)
+    assert net.layer_goodness(f, n_layers).shape == (n_layers, 7, 3)
+    assert net.layer_goodness(f, n_layers).device == META
+    for head in (True, False):
+        scores = network(every_layer, head).scores(f)
+        assert (scores.shape, scores.device) == ((7, 3), META)
 
 
 def test_tensors_of_two_devices_do_not_meet():
-    net = network()
     with pytest.raises(RuntimeError, match="device"):
-        net.project(torch.empty(7, 9))
+        network().scores(torch.empty(7, 9))

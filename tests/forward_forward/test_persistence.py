@@ -21,6 +21,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, Swish
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.solvers import SOLVERS
 
 
 def through_joblib(clf, folder, **params):
@@ -43,6 +44,7 @@ COMPONENTS = [
         "loss": LOSSES,
         "negatives": NEGATIVES,
         "overlay": OVERLAYS,
+        "solver": SOLVERS,
     }.items()
     for value in [*registry, *registry.values()]
 ]
@@ -50,6 +52,7 @@ VARIANTS = [
     {},
     {"readout": "softmax"},
     {"training": "greedy"},
+    {"overlay": "append"},
     {"overlay": "replace", "loss": Swish(3.0), "negatives": Hard(2.0)},
 ]
 
@@ -77,7 +80,7 @@ def test_an_unfitted_classifier_survives_a_round_trip(trip, tmp_path):
 
 
 @every_trip
-@pytest.mark.parametrize("solver", ["adamw", "sgd"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}], ids=str)
 def test_partial_fit_goes_on_after_a_round_trip_as_without(trip, params, solver, tmp_path):
     X, y = gaussian_classes(n_samples=90)
@@ -184,5 +187,5 @@ def test_a_fitted_pickle_leaves_callbacks_behind_and_the_original_keeps_them():
 def test_a_pickle_is_about_as_large_as_the_weights():
     X, y = gaussian_classes()
     clf = tiny_classifier((200, 200)).fit(X, y)
-    n_bytes = sum(coef.nbytes for coef in [*clf.coefs_, *clf.intercepts_, clf.label_coefs_])
+    n_bytes = sum(coef.nbytes for coef in [*clf.coefs_, *clf.intercepts_, *clf.label_coefs_])
     assert len(pickle.dumps(clf)) < 1.05 * n_bytes + 10_000

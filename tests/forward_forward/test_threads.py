@@ -6,8 +6,8 @@ import pytest
 import torch
 from forward_forward.samples import gaussian_classes, tiny_classifier
 
-from skff.forward_forward import _occlusion
-from skff.forward_forward._threads import map_on_threads
+from skff.forward_forward._torch import map_on_threads, on_one_thread
+from skff.forward_forward.occlusion import _predictor
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_threads_change_neither_predictions_nor_counts(monkeypatch, three_thread
     X, y = gaussian_classes(n_features=12)
     clf = tiny_classifier((10, 8)).fit(X, y)
     windows = [np.arange(k, k + 3) for k in range(10)]
-    monkeypatch.setattr(_occlusion, "SCRATCH_ELEMENTS", 500)  # many pieces
+    monkeypatch.setattr(_predictor, "SCRATCH_ELEMENTS", 500)  # many pieces
     found = []
     for n_threads in 3, 1:
         torch.set_num_threads(n_threads)
@@ -75,3 +75,11 @@ def test_threads_change_neither_predictions_nor_counts(monkeypatch, three_thread
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
     assert found[0][1]["pairs"] == 65 * 10
+
+
+def test_one_thread_is_for_one_call(three_threads):
+    assert on_one_thread(torch.get_num_threads) == 1
+    assert torch.get_num_threads() == 3
+    with pytest.raises(ZeroDivisionError):
+        on_one_thread(divmod, 1, 0)
+    assert torch.get_num_threads() == 3

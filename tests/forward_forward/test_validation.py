@@ -1,6 +1,8 @@
 import copy
 import re
-from functools import cache
+from functools import cache, partial
+from resource import RUSAGE_SELF, getrusage
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -18,20 +20,21 @@ from sklearn.exceptions import NotFittedError
 
 from skff import FFClassifier
 from skff.forward_forward._parameters import CONSTRAINTS
-from skff.forward_forward._training import SCHEDULES
+from skff.forward_forward._trainer import SCHEDULES
 from skff.forward_forward.goodness import GOODNESS, MeanSquare
-from skff.forward_forward.losses import LOSSES, Swish
+from skff.forward_forward.losses import LOSSES, CrossEntropy, Swish
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.solvers import SGD, SOLVERS, AdamW
 
 NAMES = {
     "overlay": OVERLAYS,
     "goodness": GOODNESS,
-    "loss": LOSSES,
-    "negatives": NEGATIVES,
+    "loss": ["auto", *LOSSES],
+    "negatives": ["auto", "all", *NEGATIVES],
     "training": ["simultaneous", "greedy"],
     "readout": ["goodness", "softmax"],
-    "solver": ["adamw", "sgd"],
+    "solver": SOLVERS,
     "learning_rate": SCHEDULES,
     "matmul_precision": ["highest", "high", "medium"],
 }
@@ -41,7 +44,6 @@ OUT_OF_RANGE = {
     "peer_normalization": [-0.1, np.inf, np.nan],
     "dropout": [-0.1, 1, 1.5, np.nan, "automatic"],
     "learning_rate_init": [0, -1e-3, np.inf, np.nan],
-    "momentum": [-0.1, 1, np.nan],
     "weight_decay": [-1e-3, np.inf, np.nan],
     "batch_size": [0, -1, 1.5, np.nan],
     "max_iter": [0, -1, 1.5, np.inf],
@@ -136,13 +138,64 @@ def test_an_unknown_name_is_answered_with_the_valid_ones(name):
             {"negatives": "confused", "readout": "softmax", "training": "greedy"},
             "training='greedy'.*expected.*training='simultaneous'",
         ),
+        (
+            {"loss": "cross_entropy", "overlay": "append"},
+            "loss='cross_entropy' with overlay='append'.*overlay='layerwise'.*loss='symba'",
+        ),
+        (
+            {"loss": CrossEntropy(scale=2.0), "overlay": "replace"},
+            r"loss=CrossEntropy\(scale=2.0.*overlay='replace'.*overlay='layerwise'",
+        ),
+        (
+            {"loss": "symba", "negatives": "all"},
+            "negatives='all' with loss='symba'.*negatives='hard'.*loss='cross_entropy'",
+        ),
+        (
+            {"overlay": "append", "negatives": "all"},
+            "negatives='all'.*overlay='append'.*negatives='hard'",
+        ),
+        (
+            {"loss": "cross_entropy", "negatives": "hard"},
+            "negatives='hard' with loss='cross_entropy'.*negatives='all'.*pair loss",
+        ),
+        (
+            {"loss": CrossEntropy(), "negatives": next_label},
+            "negatives=.*next_label.*expected.*negatives='all'",
+        ),
     ],
     ids=str,
 )
 def test_parameters_that_contradict_each_other_are_refused(params, match):
+    for clf, X, y in each_state(**params):
+        for call in (clf.fit, partial(clf.partial_fit, classes=[0, 1, 2])):
+            assert_refused(clf, lambda call=call, X=X, y=y: call(X, y), match=match)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [10**9, (10**19,), (10**7, 10**7), (8, 10**12), [2**62, 2**62], (10**100,)],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_layers_that_no_memory_holds_are_refused_at_once(sizes, method):
     X, y = gaussian_classes()
-    clf = tiny_classifier(**params)
-    assert_refused(clf, lambda: clf.fit(X, y), match=match)
+    clf = tiny_classifier(sizes)
+    classes = {} if method == "fit" else {"classes": [0, 1, 2]}
+    start, peak = perf_counter(), getrusage(RUSAGE_SELF).ru_maxrss
+    match = "Got hidden_layer_sizes=.*expected.*memory"
+    assert_refused(clf, lambda: getattr(clf, method)(X, y, **classes), match=match)
+    assert perf_counter() - start < 2
+    assert getrusage(RUSAGE_SELF).ru_maxrss - peak < 2**17  # 128 MB
+
+
+@pytest.mark.parametrize(
+    ("component", "params", "match"),
+    [(SGD, {"momentum": value}, r"momentum=.*\[0, 1\)") for value in (-0.1, 1, np.nan)],
+    ids=str,
+)
+def test_settings_of_a_solver_out_of_range_are_refused(component, params, match):
+    with pytest.raises(ValueError, match=f"Got {match}"):
+        component(**params)
 
 
 # components of one's own
@@ -172,6 +225,14 @@ def no_overlay(X, n_classes):
     return X[:, :0]
 
 
+class WholeTable:
+    compares_all = True
+    max_candidates = 64
+
+    def __call__(self, g, y, comparable):
+        return g
+
+
 class Needy:
     needs = "something"
 
@@ -183,6 +244,9 @@ class Needy:
     ("params", "match"),
     [
         ({"loss": Swish}, "loss=.*Swish"),
+        ({"loss": CrossEntropy}, "loss=.*CrossEntropy"),
+        ({"loss": WholeTable()}, r"loss=.*WholeTable.*expected \(2,\)"),
+        ({"solver": AdamW}, "solver=.*AdamW"),
         ({"goodness": MeanSquare}, "goodness=.*MeanSquare"),
         ({"negatives": Hard}, "negatives=.*Hard"),
         ({"loss": mean_loss}, "loss=.*mean_loss.*expected"),
@@ -366,16 +430,27 @@ def test_bad_class_weights_leave_every_estimator_as_it_was(class_weight, match):
     [
         ({"hidden_layer_sizes": (8, 7)}, r"\[8, 7\].*expected \[8, 6\]"),
         ({"hidden_layer_sizes": (8,)}, r"\[8\].*expected \[8, 6\]"),
-        ({"overlay": "replace"}, "3.*expected 6"),
+        ({"overlay": "append"}, "overlay='append', but expected 'layerwise'"),
+        ({"overlay": "replace"}, "overlay='replace', but expected 'layerwise'"),
         ({"readout": "softmax"}, "readout='softmax'.*expected 'goodness'"),
     ],
     ids=str,
 )
+@pytest.mark.parametrize("begin", ["fit", "partial_fit"])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_training_goes_on_only_with_the_same_network(params, match, method):
+def test_training_goes_on_only_with_the_same_network(params, match, method, begin):
     X, y = gaussian_classes()
-    clf = tiny_classifier(warm_start=True).fit(X, y).set_params(**params)
+    clf = tiny_classifier(warm_start=True)
+    clf = clf.fit(X, y) if begin == "fit" else clf.partial_fit(X, y, classes=[0, 1, 2])
+    clf.set_params(**params)
     assert_refused(clf, lambda: getattr(clf, method)(X, y), match=match)
+
+
+@pytest.mark.parametrize(("begin", "other"), [("append", "replace"), ("replace", "append")])
+def test_training_goes_on_only_with_the_same_kept_features(begin, other):
+    X, y = gaussian_classes()
+    clf = tiny_classifier(warm_start=True, overlay=begin).fit(X, y).set_params(overlay=other)
+    assert_refused(clf, lambda: clf.fit(X, y), match=f"'{other}', but expected '{begin}'")
 
 
 def test_a_warm_start_needs_the_same_labels():

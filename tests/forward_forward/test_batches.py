@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from strategies import matrices
 
 from skff import FFClassifier
-from skff.forward_forward._data import drop_features, location_and_norm
+from skff.forward_forward._batches import drop_features, location_and_norm
 from skff.forward_forward.overlays import OVERLAYS
 
 
@@ -203,7 +203,7 @@ def test_an_overlay_of_ones_own_is_used_for_training_and_prediction():
     clf = tiny_classifier(overlay=all_features).fit(X, y)
     assert same_weights(clf, tiny_classifier(overlay="append").fit(X, y))
     halved = tiny_classifier(overlay=lambda X, n_classes: X[:, ::2]).fit(X, y)
-    alone = tiny_classifier().fit(X[:, ::2].copy(), y)
+    alone = tiny_classifier(overlay="append").fit(X[:, ::2].copy(), y)
     np.testing.assert_array_equal(halved.decision_function(X), alone.decision_function(X[:, ::2]))
 
 
@@ -221,12 +221,12 @@ def test_augment_sees_each_batch_in_units_of_X_and_training_only():
         return batch
 
     params = {"negatives": sampler, "batch_size": 8, "max_iter": 1}
-    clf = tiny_classifier(**params, augment=augment).fit(X, y)
+    clf = tiny_classifier((8,), **params, augment=augment).fit(X, y)
     np.testing.assert_array_equal(torch.cat(batches), X[labels[-20:]])  # a label names its sample
     n_batches = len(batches)
     clf.predict(X)
     assert len(batches) == n_batches == 3
-    assert same_weights(clf, tiny_classifier(**params).fit(X, y))
+    assert same_weights(clf, tiny_classifier((8,), **params).fit(X, y))
 
 
 def test_augmented_features_are_what_the_network_learns_from():

@@ -1,12 +1,10 @@
-"""Training data: labels and weights as training wants them, batches on the device."""
+"""Batches of training data on the device: augmentation, dropout, location and scale."""
 
 import numpy as np
 import torch
 from sklearn.utils import gen_batches
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import _check_sample_weight
 
-from skff.forward_forward._tensors import as_tensor
+from skff.forward_forward._torch import as_tensor
 
 ROWS = 256  # taken at once where a copy of the data would be too large
 ROUNDING = 1e-6  # relative; float32 resolves 1.2e-7
@@ -54,7 +52,7 @@ class TrainingData:
     def __len__(self):
         return len(self.y)
 
-    def batch(self, rows, generator):
+    def batch(self, rows, generator, dropout=None):
         """Serve some rows as the network wants them.
 
         Parameters
@@ -63,6 +61,8 @@ class TrainingData:
             Which samples.
         generator : torch.Generator
             Source of randomness.
+        dropout : float, default=None
+            Share of the features to drop; None means that of the training.
 
         Returns
         -------
@@ -76,7 +76,11 @@ class TrainingData:
         x = self.X.index_select(0, rows.to(self.X.device)).to(self.device)
         if self.augment is not None:
             x = _augmented(x, self.augment, generator)
-        x = drop_features(self.rescale(self.keep(x)), self.dropout, generator)
+        # What stays is scaled up along with all else: one pass over the batch less.
+        n_dropped = _out_of_256(self.dropout if dropout is None else dropout)
+        x = self.rescale(self.keep(x), 256 / (256 - n_dropped))
+        if n_dropped:
+            x.mul_(_kept_features(x, n_dropped, generator))
         weight = 1.0 if self.weight is None else self.weight[rows]
         return x, self.y[rows], weight
 
@@ -98,14 +102,22 @@ def drop_features(x, share, generator):
     x : Tensor of shape (n, n_features)
         The same tensor.
     """
-    dropped = min(round(256 * share), 255)
-    if dropped == 0:
+    n_dropped = _out_of_256(share)
+    if n_dropped == 0:
         return x
+    return x.mul_(_kept_features(x, n_dropped, generator)).mul_(256 / (256 - n_dropped))
+
+
+def _out_of_256(share):
+    return min(round(256 * share), 255)
+
+
+def _kept_features(x, n_dropped, generator):
+    """Draw which features stay, bool of the shape of `x`; `n_dropped` of 256 do not."""
     # One 64-bit draw serves eight features: a draw per feature costs more than a matrix product.
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
-    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-    return x.mul_(kept).mul_(256 / (256 - dropped))
+    return words.view(torch.uint8)[: x.numel()].view(x.shape) >= n_dropped
 
 
 def _augmented(x, augment, generator):
@@ -125,121 +137,6 @@ def _fits(X, device):
         return True
     free, _ = torch.cuda.mem_get_info(device)
     return X.numel() * X.element_size() <= free / 2
-
-
-def encode_labels(y, classes=None):
-    """Return the classes and `y` as their indices.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Labels.
-    classes : ndarray of shape (n_classes,), default=None
-        All labels, sorted; None takes those in `y`.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        Sorted.
-    encoded : ndarray of shape (n_samples,), int64
-        Indices into `classes`.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among `classes`.
-    """
-    if classes is None:
-        return np.unique(y, return_inverse=True)
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
-        raise ValueError(f"Got labels {unknown!r}, but expected only those in {classes!r}.")
-    return classes, np.searchsorted(classes, y)
-
-
-def check_same_task(estimator, sizes, classes, n_kept):
-    """Refuse to go on from weights that belong to another task or architecture.
-
-    Parameters
-    ----------
-    estimator : FFClassifier
-        Fitted.
-    sizes : list of int
-        Units per layer wanted.
-    classes : ndarray
-        Labels in the new data.
-    n_kept : int
-        Features that the first layer would read.
-
-    Raises
-    ------
-    ValueError
-        If the fitted network does not fit.
-    """
-    network = estimator._network
-    fitted = [network.weights[0].shape[1], *map(len, network.biases)]
-    head = "softmax" if network.readout else "goodness"
-    asked = {
-        "labels": (classes.tolist(), estimator.classes_.tolist()),
-        "hidden_layer_sizes": (sizes, fitted[1:]),
-        "features kept by the overlay": (n_kept, fitted[0]),
-        "readout": (estimator.readout, head),
-    }
-    for name, (got, expected) in asked.items():
-        if got != expected:
-            raise ValueError(
-                f"Got {name}={got!r}, but expected {expected!r} as in the previous fit: training "
-                "goes on from its weights."
-            )
-
-
-def combine_weights(X, y, classes, sample_weight, class_weight):
-    """Multiply sample and class weights, and find the samples that count.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Features.
-    y : ndarray of shape (n_samples,)
-        Encoded labels.
-    classes : ndarray of shape (n_classes,)
-        What they stand for.
-    sample_weight : array-like of shape (n_samples,) or None
-        Non-negative weights.
-    class_weight : dict, "balanced" or None
-        As in scikit-learn.
-
-    Returns
-    -------
-    used : ndarray of shape (n_samples,), bool, or None
-        Samples of positive weight; None where all count.
-    weight : ndarray of shape (n_used,) or None
-        Their weights; None where all are equal.
-
-    Raises
-    ------
-    ValueError
-        On a weight that is negative or not finite, or where no sample has a positive one.
-    """
-    if sample_weight is None and class_weight is None:
-        return None, None
-    weight = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
-    )
-    if class_weight is not None:
-        by_class = compute_class_weight(class_weight, classes=classes, y=classes[y])
-        if not np.isfinite(by_class).all() or (by_class < 0).any():
-            raise ValueError(
-                f"Got class_weight={class_weight!r}, but expected finite weights of at least 0."
-            )
-        weight = weight * by_class[y]
-    used = weight > 0
-    if not used.any():
-        raise ValueError(
-            "Got sample weights that, with the class weights, are all zero, but expected at least "
-            "one positive weight."
-        )
-    return (None, weight) if used.all() else (used, weight[used])
 
 
 def location_and_norm(X, center):

@@ -16,7 +16,8 @@ from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from skff.forward_forward import _classifier
+from skff.forward_forward import _fit
+from skff.forward_forward.losses import CrossEntropy
 
 every_training = pytest.mark.parametrize("training", ["simultaneous", "greedy"])
 every_readout = pytest.mark.parametrize("readout", ["goodness", "softmax"])
@@ -83,10 +84,15 @@ def test_loss_curves_hold_the_history_per_layer(training):
     np.testing.assert_array_equal(clf.loss_curves_, expected)
 
 
-def test_recorded_loss_and_share_are_those_of_the_untouched_network():
+@pytest.mark.parametrize(
+    "params",
+    [{"loss": CrossEntropy(label_smoothing=0.0)}, {"loss": "symba"}, {"overlay": "append"}],
+    ids=str,
+)
+def test_recorded_loss_and_share_are_those_of_the_untouched_network(params):
     # So small a rate that every pair of the epoch meets the initial weights.
     X, y = gaussian_classes(n_classes=2)  # with two classes there is one wrong label
-    clf = tiny_classifier(max_iter=1, solver="sgd", learning_rate_init=1e-30).fit(X, y)
+    clf = tiny_classifier(max_iter=1, solver="sgd", learning_rate_init=1e-30, **params).fit(X, y)
     goodness = clf.layer_goodness(X).astype(float)
     rows = np.arange(len(X))
     lead = goodness[:, rows, y] - goodness[:, rows, 1 - y]
@@ -145,14 +151,14 @@ def test_partial_fit_prints_a_line_when_verbose_and_silence_is_the_default():
 @every_training
 @every_readout
 def test_early_stopping_restores_the_best_weights(training, readout, monkeypatch):
-    X, y = hard_to_learn()
+    X, y = hard_to_learn(400)
     parts = []
 
     def spy(*arrays, **params):
         parts.append(train_test_split(*arrays, **params))
         return parts[-1]
 
-    monkeypatch.setattr(_classifier, "train_test_split", spy)
+    monkeypatch.setattr(_fit, "train_test_split", spy)
     params = {"training": training, "readout": readout, "max_iter": 12, "n_iter_no_change": 100}
     clf = tiny_classifier(early_stopping=True, learning_rate_init=0.02, **params).fit(X, y)
     ((_, held_out),) = parts
@@ -203,7 +209,7 @@ def test_early_stopping_holds_out_a_stratified_share(monkeypatch):
         parts.append(train_test_split(*arrays, **params))
         return parts[-1]
 
-    monkeypatch.setattr(_classifier, "train_test_split", spy)
+    monkeypatch.setattr(_fit, "train_test_split", spy)
     tiny_classifier(early_stopping=True, validation_fraction=0.2).fit(X, y)
     ((train, held_out),) = parts
     np.testing.assert_array_equal(np.bincount(y[held_out]), [5, 5, 5, 5])

@@ -1,0 +1,57 @@
+"""How sure a difference of goodness makes: the scale of the class probabilities."""
+
+import math
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch.nn.functional import cross_entropy
+
+from skff.forward_forward._batches import drop_features
+
+N_SAMPLES = 1000
+HIDDEN = 0.5  # share of the features
+WIDEST = 100.0  # of the scale in which to look, over that of the loss
+
+
+def probability_scale(network, rule, data, generator):
+    """Return the factor on the mean goodness in the softmax of the class probabilities.
+
+    A loss without label smoothing is calibrated by its own `scale`. Smoothed targets leave the
+    layers less sure than they should be, while on training samples, which they know, they may be
+    too sure. So the scale is the geometric mean of the loss's own and of the most likely one on
+    training samples with half of their features hidden, if that is larger.
+
+    Parameters
+    ----------
+    network : Network
+        Trained.
+    rule : LearningRule
+        What its layers learnt from.
+    data : TrainingData
+        Where up to 1,000 samples are drawn.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    scale : float
+        At least that of the loss.
+
+    References
+    ----------
+    .. [1] C. Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599, 2017
+       (temperature scaling).
+    """
+    scale = float(getattr(rule.loss, "scale", 1.0))
+    if network.head or network.n_classes == 1 or not getattr(rule.loss, "label_smoothing", 0.0):
+        return scale
+    order = torch.randperm(len(data), generator=generator, device=network.device)[:N_SAMPLES]
+    f, y, weight = data.batch(order, generator, dropout=0.0)
+    logits = network.logits_of(network.scores(drop_features(f, HIDDEN, generator)), scale).double()
+
+    def loss(log_factor):
+        losses = cross_entropy(math.exp(log_factor) * logits, y, reduction="none")
+        return float((losses * weight).mean())
+
+    found = minimize_scalar(loss, bounds=(0.0, math.log(WIDEST)), method="bounded")
+    return scale * math.exp(found.x / 2)

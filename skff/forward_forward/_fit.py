@@ -1,0 +1,427 @@
+"""The course of a fit: from an estimator and data to fitted attributes.
+
+Nothing on the estimator changes while it is trained. What was found is returned as a dict of all
+fitted attributes, which the estimator takes over at once; so a fit that fails or is interrupted
+leaves it as it was, and predictions in another thread see one state or the other.
+"""
+
+import copy
+import math
+from collections import Counter
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._batches import TrainingData, location_and_norm
+from skff.forward_forward._calibration import probability_scale
+from skff.forward_forward._monitor import Monitor, describe
+from skff.forward_forward._network import Network
+from skff.forward_forward._targets import all_classes, check_same_task, check_task
+from skff.forward_forward._torch import computing, resolve_device
+from skff.forward_forward._trainer import SCHEDULES, Trainer, inverse_sqrt
+from skff.forward_forward.goodness import GOODNESS
+from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.solvers import SOLVERS
+
+UNUSABLE_IN_PARTIAL_FIT = {
+    "early_stopping": True,
+    "training": "greedy",
+    "class_weight": "balanced",
+}
+
+
+def fit(estimator, X, y, sample_weight):
+    """Train a network.
+
+    Parameters
+    ----------
+    estimator : FFClassifier
+        Its parameters, and its network if it goes on from that; not changed.
+    X, y, sample_weight
+        See `FFClassifier.fit`.
+
+    Returns
+    -------
+    attributes : dict of str -> object
+        All fitted attributes.
+
+    Raises
+    ------
+    ValueError
+        On a parameter or data that cannot be used, or when the loss becomes non-finite.
+    """
+    hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
+    rule = parameters.check(estimator)
+    go_on = estimator.warm_start and hasattr(estimator, "_network")
+    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
+    random_state = check_random_state(estimator.random_state)
+    samples, held_out = _split(task.samples, estimator, random_state)
+    generator = _generator(estimator, random_state)
+    network = _continued(estimator, task) if go_on else None
+    network = network or _initialized(estimator, samples[0], task.classes, rule, generator)
+    history = list(estimator.history_) if go_on else []
+    fitted = partial(_fitted_attributes, task, network, history)
+    hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
+    _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments)
+    return fitted()
+
+
+def partial_fit(estimator, X, y, classes, sample_weight):
+    """Pass once over some data, going on from a copy of the present weights.
+
+    Parameters
+    ----------
+    estimator : FFClassifier
+        Its parameters, its network and trainer if it has them; not changed.
+    X, y, classes, sample_weight
+        See `FFClassifier.partial_fit`.
+
+    Returns
+    -------
+    attributes : dict of str -> object
+        All fitted attributes, the trainer among them.
+
+    Raises
+    ------
+    ValueError
+        On a parameter or data that cannot be used, or when the loss becomes non-finite.
+    """
+    rule = parameters.check(estimator)
+    _refuse_what_needs_all_data(estimator)
+    go_on = hasattr(estimator, "_network")
+    classes = all_classes(estimator, classes)
+    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
+    trainer = _trainer_for_passes(estimator, task, rule, go_on)
+    history = list(estimator.history_) if go_on else []
+    if len(classes) > 1:
+        history.append(_pass_once(estimator, trainer, rule, task.samples, len(history)))
+        if estimator.verbose:
+            print(describe(history[-1], history[-1]["epoch"]), flush=True)
+    return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
+
+
+# Stages of a fit
+
+
+def _split(samples, estimator, random_state):
+    """Return samples (X, y, weight) to train on and, for early stopping, to hold out."""
+    if not estimator.early_stopping:
+        return samples, None
+    X, y, weight = samples
+    rows = train_test_split(
+        np.arange(len(X)),
+        test_size=estimator.validation_fraction,
+        stratify=y,
+        random_state=random_state,
+    )
+    return tuple((X[part], y[part], None if weight is None else weight[part]) for part in rows)
+
+
+def _generator(estimator, random_state):
+    generator = torch.Generator(resolve_device(estimator.device))
+    return generator.manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))
+
+
+def _initialized(estimator, X, classes, rule, generator):
+    """Return a network with random weights, scaled for these samples."""
+    overlay = parameters.component(OVERLAYS, estimator.overlay)
+    kept = overlay(X, len(classes))
+    center, norm = location_and_norm(kept, estimator.center)
+    sizes = [kept.shape[1], *parameters.layer_sizes(estimator.hidden_layer_sizes)]
+    parameters.check_memory(sizes, len(classes))
+    return Network.initialize(
+        sizes,
+        len(classes),
+        label_scale=estimator.label_scale,
+        every_layer=reads_label_everywhere(overlay),
+        generator=generator,
+        head=estimator.readout == "softmax",
+        center=center,
+        input_scale=math.sqrt(kept.shape[1]) / norm,  # samples get an rms of about 1
+        overlay=overlay,
+        **_frozen(estimator, rule),
+    )
+
+
+def _continued(estimator, task):
+    """Return a copy of the fitted network, to be trained on."""
+    check_same_task(estimator, task)
+    network = estimator._network.to(resolve_device(estimator.device))
+    vars(network).update(_frozen(estimator, parameters.learning_rule(estimator)))
+    return network
+
+
+def _frozen(estimator, rule):
+    """Return what prediction takes from the parameters as they are at `fit`."""
+    return {
+        "goodness": parameters.component(GOODNESS, estimator.goodness),
+        "skip_first": estimator.skip_first_goodness,
+        "probability_scale": getattr(rule.loss, "scale", 1.0),
+    }
+
+
+def _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments):
+    """Train phase by phase and epoch by epoch, telling the callbacks."""
+    phases = _phases(estimator, network)
+    n_samples = len(samples[0])
+    max_iter = parameters.resolve_max_iter(estimator.max_iter, n_samples, estimator.batch_size)
+    n_subtasks = max_iter if len(phases) == 1 else len(phases)
+    context = estimator._init_callback_context(max_subtasks=n_subtasks)
+    context.call_on_fit_task_begin(**hook_arguments)
+    monitor = Monitor(
+        context,
+        history,
+        hook_arguments,
+        max_iter=max_iter,
+        n_before=count_epochs(history),
+        verbose=estimator.verbose,
+    )
+    with computing(network.device, estimator.matmul_precision):
+        data = _training_data(estimator, network, *samples)
+        for layers, head in phases:
+            validate = held_out and partial(_validation_score, network, held_out, layers, head)
+            trainer = _make_trainer(estimator, network, layers, generator, head)
+            with monitor.phase(layers, nested=len(phases) > 1):
+                _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate)
+        network.probability_scale = probability_scale(network, rule, data, generator)
+    context.call_on_fit_task_end(**hook_arguments)
+
+
+def _phases(estimator, network):
+    """Return what learns together: (layers, whether the softmax head does), in turn."""
+    n_layers, head = network.n_layers, bool(network.head)
+    if network.n_classes == 1:
+        return []  # there is no wrong label to learn from
+    if estimator.training == "simultaneous":
+        return [(range(n_layers), head)]
+    layers = [(range(layer, layer + 1), False) for layer in range(n_layers)]
+    return layers + [(range(0), True)] * head
+
+
+def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None):
+    """Train some layers epoch by epoch; with `validate`, stop early with the best weights."""
+    schedule = SCHEDULES[estimator.learning_rate]
+    batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data))
+    best = _Best(trainer.network, estimator.tol)
+    for epoch in range(max_iter):
+        monitor.begin_epoch()
+        record = run_epoch(
+            trainer,
+            data,
+            rule,
+            batch_size,
+            epoch,
+            schedule=lambda done, epoch=epoch: schedule((epoch + done) / max_iter),
+        )
+        if validate is not None:
+            record["validation_score"] = validate()
+            best.update(record["validation_score"])
+        if monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change:
+            break
+    best.restore()
+
+
+def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
+    """Train for one epoch and describe it.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Layers and their optimizer.
+    data : TrainingData
+        Samples, encoded labels and weights.
+    rule : LearningRule
+        What the layers learn from.
+    batch_size : int
+        Samples per update.
+    epoch : int
+        Epochs already done with this trainer.
+    schedule : callable
+        Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
+
+    Returns
+    -------
+    record : dict
+        See `FFClassifier.history_`.
+
+    Raises
+    ------
+    ValueError
+        When a loss or a weight is no longer finite.
+    """
+    start, factor = perf_counter(), schedule(0.0)
+    loss, win_share = trainer.epoch(data, rule, batch_size=batch_size, schedule=schedule)
+    n_layers = len(trainer.layers)
+    for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
+        _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
+    for name, index in zip(_names(trainer.layers), trainer.layers, strict=True):
+        tensors = trainer.network.layers[index].tensors()
+        size = sum(float(tensor.square().sum()) for tensor in tensors)
+        _check_finite(size, f"weights that are not finite in {name}", epoch, trainer)
+    record = {
+        "epoch": epoch + 1,
+        "layers": list(trainer.layers),
+        "seconds": perf_counter() - start,
+        "learning_rate": trainer.learning_rate * factor,
+        "loss": loss[:n_layers],
+        "positive_share": win_share[:n_layers],
+    }
+    if trainer.head:
+        record |= {"readout_loss": loss[-1], "readout_accuracy": win_share[-1]}
+    return record
+
+
+def _names(layers):
+    return [f"layer {layer + 1}" for layer in layers]
+
+
+def _check_finite(value, what, epoch, trainer):
+    if not math.isfinite(value):
+        raise ValueError(
+            f"Got {what} at epoch {epoch + 1}, but expected finite numbers: lower "
+            f"learning_rate_init (now {trainer.learning_rate}) or label_scale."
+        )
+
+
+def _validation_score(network, held_out, layers, head):
+    """Return the accuracy on held-out samples of the layers trained so far, or of the head."""
+    X, y, weight = held_out
+    n_layers = layers.stop if len(layers) else None
+    scores = network.compute(X, partial(network.scores, n_layers=n_layers, use_head=head))
+    return float(accuracy_score(y, scores.argmax(axis=1), sample_weight=weight))
+
+
+class _Best:
+    """The weights with the best validation score so far, if there ever was a score."""
+
+    def __init__(self, network, tol):
+        self.network = network
+        self.tol = tol
+        self.score = self.bar = -math.inf
+        self.weights = None
+        self.n_stale = 0
+
+    def update(self, score):
+        if score > self.bar + self.tol:
+            self.bar, self.n_stale = score, 0
+        else:
+            self.n_stale += 1
+        if score > self.score:
+            self.score, self.weights = score, self.network.to(self.network.device)
+
+    def restore(self):
+        if self.weights is not None:
+            self.network.copy_from(self.weights)
+
+
+# Stages of a partial fit
+
+
+def _refuse_what_needs_all_data(estimator):
+    for name, unusable in UNUSABLE_IN_PARTIAL_FIT.items():
+        if getattr(estimator, name) == unusable:
+            raise ValueError(
+                f"Got {name}={unusable!r}, but partial_fit cannot use it: it needs all the "
+                "data at once. Use fit."
+            )
+
+
+def _trainer_for_passes(estimator, task, rule, go_on):
+    """Return a trainer to go on with: a copy of the last one, or a fresh one."""
+    average = _continued(estimator, task) if go_on else None
+    if hasattr(estimator, "_trainer"):
+        trainer = estimator._trainer.copy()
+        for network in (trainer.network, trainer.average):
+            vars(network).update(_frozen(estimator, rule))
+    else:
+        generator = _generator(estimator, check_random_state(estimator.random_state))
+        average = average or _initialized(estimator, task.samples[0], task.classes, rule, generator)
+        layers, head = range(average.n_layers), bool(average.head)
+        learning = average.to(average.device)
+        trainer = _make_trainer(estimator, learning, layers, generator, head, average)
+    trainer.learning_rate = estimator.learning_rate_init
+    return trainer
+
+
+def _pass_once(estimator, trainer, rule, samples, n_before):
+    """Train for one epoch on a part of the data."""
+
+    def schedule(done):
+        constant = estimator.learning_rate == "constant"
+        return 1.0 if constant else inverse_sqrt(trainer.n_updates)
+
+    with computing(trainer.network.device, estimator.matmul_precision):
+        data = _training_data(estimator, trainer.network, *samples)
+        # What comes at once is usually one of several parts.
+        batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data), auto=25)
+        record = run_epoch(trainer, data, rule, batch_size, n_before, schedule=schedule)
+        scale = probability_scale(trainer.average, rule, data, trainer.generator)
+        trainer.average.probability_scale = scale
+    return record
+
+
+# What both have in common
+
+
+def _make_trainer(estimator, network, layers, generator, head, average=None):
+    return Trainer(
+        network,
+        layers,
+        generator,
+        solver=parameters.component(SOLVERS, estimator.solver),
+        learning_rate=estimator.learning_rate_init,
+        weight_decay=estimator.weight_decay,
+        precision=estimator.matmul_precision,
+        head=head,
+        average=average,
+    )
+
+
+def _training_data(estimator, network, X, y, sample_weight):
+    return TrainingData(
+        X,
+        y,
+        sample_weight,
+        keep=network.keep,
+        rescale=network.rescale,
+        device=network.device,
+        dropout=parameters.resolve_dropout(estimator.dropout, X.shape[1]),
+        augment=estimator.augment,
+    )
+
+
+def _hook_arguments(estimator, X, y, sample_weight):
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    return {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+
+
+def _fitted_attributes(task, network, history):
+    return task.seen | {
+        "_network": network,
+        "classes_": task.classes,
+        "history_": history,
+        "n_iter_": count_epochs(history),
+    }
+
+
+def count_epochs(history):
+    """Count the epochs of the layer that was trained most.
+
+    Parameters
+    ----------
+    history : list of dict
+        See `FFClassifier.history_`.
+
+    Returns
+    -------
+    n_epochs : int
+        0 where nothing was trained.
+    """
+    layers = [layer for record in history for layer in record["layers"]]
+    return max(Counter(layers).values(), default=0)

@@ -1,0 +1,222 @@
+"""A trainer: optimizer, schedule and averaging; one epoch."""
+
+import copy
+import math
+from contextlib import contextmanager
+
+import torch
+from torch.utils._pytree import tree_map
+
+from skff.forward_forward._gradients import Scratch, batch_gradients
+from skff.forward_forward._torch import as_numpy, as_writable_tensor, multiplies_bfloat16
+
+STEADY_UPDATES = 1000
+AVERAGE_POWER = 4
+
+_CPU_STATE_SIZE = torch.Generator().get_state().numel()
+
+
+def constant(progress):
+    """Keep the learning rate."""
+    return 1.0
+
+
+def cooldown(progress):
+    """Keep the learning rate for the first half of the updates, then lower it linearly to 0."""
+    return min(1.0, 2.0 * (1.0 - progress))
+
+
+def inverse_sqrt(n_updates):
+    """Keep the learning rate for 1,000 updates, then let it decay as 1 / sqrt(n_updates).
+
+    For a training whose end is not known.
+    """
+    return math.sqrt(STEADY_UPDATES / max(n_updates, STEADY_UPDATES))
+
+
+SCHEDULES = {"constant": constant, "cooldown": cooldown}
+
+
+class Trainer:
+    """Some layers of a network with their optimizer: what training goes on from.
+
+    Parameters
+    ----------
+    network : Network
+        Updated in place.
+    layers : range
+        Layers to update; those below run forward only, those above not at all.
+    generator : torch.Generator
+        Source of randomness.
+    solver : AdamW or SGD
+        A value of `SOLVERS`, or one of the same form.
+    learning_rate : float
+        Before the schedule.
+    weight_decay : float, default=0.0
+        Decoupled; spares the biases.
+    precision : {"highest", "high", "medium"}, default="highest"
+        "medium" multiplies in bfloat16 where the processor does.
+    head : bool, default=False
+        Whether the network's softmax head learns too.
+    average : Network, default=None
+        Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
+        as the fourth power of k. It is to the network what a fallen learning rate would be,
+        whenever training stops.
+
+    References
+    ----------
+    .. [1] O. Shamir and T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization:
+       Convergence Results and Optimal Averaging Schemes", ICML 2013 (polynomial-decay averaging).
+    """
+
+    def __init__(
+        self,
+        network,
+        layers,
+        generator,
+        *,
+        solver,
+        learning_rate,
+        weight_decay=0.0,
+        precision="highest",
+        head=False,
+        average=None,
+    ):
+        self.network = network
+        self.layers = layers
+        self.generator = generator
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.precision = precision
+        self.head = head
+        self.average = average
+        self.n_updates = 0
+        self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
+        self.scratch = Scratch()
+        self.optimizer = self._make_optimizer()
+
+    def epoch(self, data, rule, *, batch_size, schedule):
+        """Pass once over the data in a random order, updating the layers after every batch.
+
+        Parameters
+        ----------
+        data : TrainingData
+            Samples, encoded labels and weights.
+        rule : LearningRule
+            What the layers learn from.
+        batch_size : int
+            Samples per update.
+        schedule : callable
+            Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
+
+        Returns
+        -------
+        loss : list of float
+            Mean loss of the samples per updated layer, then of the softmax head if it learns.
+        win_share : list of float
+            Share of samples whose positive has more goodness than their negatives, and of those
+            that the head classifies correctly.
+        """
+        order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
+        totals = 0.0
+        with self._rounded_weights() as dtype:
+            for start in range(0, len(order), batch_size):
+                f, y, weight = data.batch(order[start : start + batch_size], self.generator)
+                totals += batch_gradients(
+                    self.network,
+                    f.to(dtype),
+                    y,
+                    weight,
+                    rule,
+                    self.layers,
+                    self.generator,
+                    head=self.head,
+                    peers=self.peers,
+                    scratch=self.scratch,
+                )
+                self._update(self.learning_rate * schedule(start / len(order)))
+        self._clear_denormal_moments()
+        # The only read from the device in the whole epoch.
+        return (totals / len(order)).tolist()
+
+    def copy(self):
+        """Return a trainer that goes on from here and leaves this one as it is."""
+        new = copy.copy(self)
+        new.network = self.network.to(self.network.device)
+        new.average = self.average and self.average.to(self.network.device)
+        new.generator = torch.Generator(self.network.device)
+        new.generator.set_state(self.generator.get_state())
+        new.peers = [peer.clone() for peer in self.peers]
+        new.scratch = Scratch()
+        new.optimizer = new._make_optimizer()
+        new.optimizer.load_state_dict(tree_map(_cloned, self.optimizer.state_dict()))
+        return new
+
+    def _make_optimizer(self):
+        tensors = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
+        return self.solver.make(tensors + self.network.head * self.head, self.learning_rate)
+
+    @contextmanager
+    def _rounded_weights(self):
+        """Keep weights rounded to bfloat16 beside the layers' own; give the type of inputs."""
+        if self.precision != "medium" or not multiplies_bfloat16(self.network.device):
+            yield torch.float32
+            return
+        try:
+            for layer in self.network.layers:
+                layer.rounded = layer.weight.bfloat16()
+            yield torch.bfloat16
+        finally:
+            for layer in self.network.layers:
+                layer.rounded = None
+
+    def _update(self, rate):
+        (group,) = self.optimizer.param_groups
+        group["lr"] = rate
+        if self.weight_decay:  # ours for both solvers: torch couples that of SGD to the gradient
+            for tensor in group["params"]:
+                if tensor.ndim == 2:
+                    tensor.mul_(1 - rate * self.weight_decay)
+        self.optimizer.step()
+        self.optimizer.zero_grad()  # before the next gradients take as much memory again
+        for layer in self.layers:
+            layer = self.network.layers[layer]
+            if layer.rounded is not None:
+                layer.rounded.copy_(layer.weight)
+        self.n_updates += 1
+        if self.average is not None:
+            share = (1 + AVERAGE_POWER) / (self.n_updates + AVERAGE_POWER)
+            for mean, now in zip(self.average.tensors(), self.network.tensors(), strict=True):
+                mean.lerp_(now, share)
+
+    def _clear_denormal_moments(self):
+        # Moments of units that died decay into denormal numbers, where arithmetic is slow.
+        for state in self.optimizer.state.values():
+            for moment in state.values():
+                if isinstance(moment, torch.Tensor) and moment.ndim > 0:
+                    moment.masked_fill_(moment.abs() < 1e-30, 0.0)
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        state["peers"] = [as_numpy(peer) for peer in self.peers]
+        state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
+        state["generator"] = self.generator.get_state().numpy()
+        state["scratch"] = Scratch()
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.generator = torch.Generator(self.network.device)
+        # A state of another kind of device does not fit: start a stream from its first bytes.
+        if self.network.device.type == "cpu" and state["generator"].size == _CPU_STATE_SIZE:
+            self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+        else:
+            self.generator.manual_seed(int.from_bytes(state["generator"][:8].tobytes(), "little"))
+        self.peers = [as_writable_tensor(peer).to(self.network.device) for peer in state["peers"]]
+        self.optimizer = self._make_optimizer()
+        self.optimizer.load_state_dict(tree_map(as_writable_tensor, state["optimizer"]))
+
+
+def _cloned(value):
+    return value.clone() if isinstance(value, torch.Tensor) else value

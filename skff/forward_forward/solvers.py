@@ -1,0 +1,58 @@
+"""Solvers: ``make(tensors, learning_rate)`` -> the torch optimizer that updates the layers."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization",
+       arXiv:1711.05101, 2017.
+    """
+
+    def make(self, tensors, learning_rate):
+        """Return the optimizer of some tensors; the trainer decays the weights itself."""
+        return torch.optim.AdamW(
+            tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors)
+        )
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum.
+
+    Parameters
+    ----------
+    momentum : float in [0, 1), default=0.9
+        Share of the previous step that is added to each step.
+
+    Raises
+    ------
+    ValueError
+        If `momentum` is out of its range.
+    """
+
+    momentum: float = 0.9
+
+    def __post_init__(self):
+        """Validate the momentum."""
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Got momentum={self.momentum!r}, but expected a number in [0, 1).")
+
+    def make(self, tensors, learning_rate):
+        """Return the optimizer of some tensors."""
+        return torch.optim.SGD(
+            tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors)
+        )
+
+
+SOLVERS = {"adamw": AdamW(), "sgd": SGD()}
+
+
+def _has_fused(tensors):
+    return tensors[0].device.type in ("cpu", "cuda")

@@ -5,7 +5,7 @@
     git clone . ../old && git -C ../old checkout fa6b3c6
     python examples/benchmarks/bench_versions.py --old ../old --data both --threads 1 2 \
         --json docs/results/versions.json
-    python examples/benchmarks/bench_versions.py --old . --smoke
+    python examples/benchmarks/bench_versions.py --smoke
 
 Every run is a process of its own, which imports skff from one checkout or the other; the order of
 the two changes with every repeat, and quotients are taken between runs of the same repeat. Parts:
@@ -55,7 +55,8 @@ def parse_options(argv):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--old", required=True, metavar="PATH", help="checkout of the other version")
+    add("--old", required=not smoke, default=str(REPOSITORY), metavar="PATH",
+        help="checkout of the other version")  # fmt: skip
     add("--data", choices=[*DATA, "both"], default="digits" if smoke else "mnist")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--repeats", type=int, default=1 if smoke else 3)

@@ -20,7 +20,7 @@ class RecipeList(SphinxDirective):
                 source += [".. code-block:: python", "", "    FFClassifier("]
                 source += [f"    {line}" for line in settings] + ["    )", ""]
             source += [f":The source's claim: {recipe.claim or 'none'}"]
-            source += [f":Measured here: {recipe.measured or 'not yet'}", ""]
+            source += [f":Measured here: {recipe.measured or 'see :doc:`benchmarks`'}", ""]
         node = nodes.Element()
         self.state.nested_parse(StringList(source, "skff.recipes"), 0, node)
         return node.children

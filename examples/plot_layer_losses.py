@@ -61,7 +61,8 @@ fig.suptitle(f"Forward-Forward training, two layers of 500 units, {name}")
 plt.show()
 
 # %%
-# The first layer's two lines are one: it learns the same whether or not a layer above learns too.
+# The first layer's two lines all but coincide: it learns by the same rule whether or not a layer
+# above learns too, and only the random numbers of later batches differ.
 # The second starts with a far lower loss on a finished first layer, yet trained along with the
 # first it ends nearly as low, for half as many passes over the data. Either way nearly every
 # training image soon has the highest goodness under its true label, in both layers.

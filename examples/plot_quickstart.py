@@ -19,8 +19,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skff import ADSDisplay, ADSExplainer, FFClassifier
 from skff.datasets import fetch_mnist
@@ -47,14 +45,13 @@ print(f"Data: {name}; {len(X_train)} images to train on, {len(X_test)} to test o
 # %%
 # Training
 # --------
-# Same sizes, batch size, epochs and initial learning rate; the skorch network also follows the
-# schedule and the dropout. FFClassifier subtracts the mean of the training images by itself: the
-# other two get a step that does.
+# Same sizes, batch size, epochs and initial learning rate, and all three subtract the mean of the
+# training images; the skorch network also follows the schedule, the dropout and label smoothing.
 ff = FFClassifier(max_iter=10, random_state=0)
 models = {
     "Forward-Forward": ff,
-    "backprop, scikit-learn": make_pipeline(StandardScaler(with_std=False), sklearn_mlp(ff)),
-    "backprop, skorch": make_pipeline(StandardScaler(with_std=False), skorch_mlp(ff)),
+    "backprop, scikit-learn": sklearn_mlp(ff),
+    "backprop, skorch": skorch_mlp(ff),
 }
 for title, model in models.items():
     start = time.perf_counter()

@@ -24,7 +24,7 @@ class Recipe:
     claim : str or None, default=None
         Test error that the source states; None where it states none.
     measured : str or None, default=None
-        Test error of this recipe, measured; None where it has not been.
+        Test error of this recipe, measured; None where the benchmark page gives it.
 
     Examples
     --------
@@ -102,6 +102,7 @@ BAKHSHI_2024 = Recipe(
         "negatives": "uniform",
         "training": "greedy",
         "dropout": 0.0,
+        "learning_rate_init": 3e-3,
         "max_iter": 30,
     },
     source=(
@@ -154,19 +155,19 @@ HINTON_2022 = Recipe(
 DEFAULT = Recipe(
     parameters={},
     source="Nothing set: the defaults of FFClassifier.",
-    measured="1.42 % on MNIST and 9.20 % on Fashion-MNIST after 22 epochs, mean of 9 and 7 seeds",
 )
 
 ACCURATE = Recipe(
     parameters={
         "hidden_layer_sizes": (500, 500),
         "dropout": 0.2,
-        "learning_rate_init": 3e-3,
+        "learning_rate_init": 2e-3,
         "max_iter": 30,
     },
-    source="The most accurate settings found for two layers of 500 units, on validation data.",
-    measured="1.31 % on MNIST (2 seeds), 1.28 % with center=False (10), and 9.29 % on "
-    "Fashion-MNIST (7)",
+    source=(
+        "What validation images chose for two layers of 500 units; on MNIST a label smoothing of "
+        "0.05 was as good within the spread of the seeds."
+    ),
 )
 
 RECIPES = {

@@ -87,7 +87,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     solver : {"adamw", "sgd"} or object with a method `make`, default="adamw"
         Optimizer of every layer. An instance such as ``SGD(momentum=0.8)`` sets the solver's own
         parameters; "sgd" has a momentum of 0.9.
-    learning_rate_init : float in (0, inf), default=3e-3
+    learning_rate_init : float in (0, inf), default=2e-3
         Learning rate at the start.
     learning_rate : {"cooldown", "constant"}, default="cooldown"
         "cooldown" keeps the rate for the first half of the updates and then lowers it linearly
@@ -217,7 +217,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         augment=None,
         dropout="auto",
         solver="adamw",
-        learning_rate_init=3e-3,
+        learning_rate_init=2e-3,
         learning_rate="cooldown",
         weight_decay=0.0,
         batch_size="auto",

@@ -144,7 +144,7 @@ def predicts_labels(estimator, samples, y):
 
 
 def predicts_row_by_row(estimator, samples, y):
-    """Say whether some rows get the same predictions in every company.
+    """Say whether some rows get the same predictions whatever else is in the batch.
 
     Predicts up to 128 rows together, every other one of them in reversed order, and 8 alone;
     random predictions and dependence on the batch show up as differences.

@@ -272,7 +272,8 @@ def comparison_signal(layer, Z, batch):
         if is_subset:
             torch.add(z, shifts[labels], out=h[0])
             column, comparable = torch.zeros_like(labels), _comparable(candidates, labels)
-        g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, -1).t()  # (n_rows, n_columns)
+        g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, -1)
+        g = g.t().contiguous()  # (n_rows, n_columns)
         weight = batch.weight if isinstance(batch.weight, float) else batch.weight[rows]
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from skff.forward_forward._batches import drop_features
 
 N_SAMPLES = 1000
+BATCH = 250
 HIDDEN = 0.5  # share of the features
 WIDEST = 100.0  # of the scale in which to look, over that of the loss
 
@@ -46,8 +47,12 @@ def probability_scale(network, rule, data, generator):
     if network.head or network.n_classes == 1 or not getattr(rule.loss, "label_smoothing", 0.0):
         return scale
     order = torch.randperm(len(data), generator=generator, device=network.device)[:N_SAMPLES]
-    f, y, weight = data.batch(order, generator, dropout=0.0)
-    logits = network.logits_of(network.scores(drop_features(f, HIDDEN, generator)), scale).double()
+    parts = []
+    for rows in order.split(BATCH):  # as many as in training, so that memory does not peak here
+        f, y, weight = data.batch(rows, generator, dropout=0.0)
+        logits = network.logits_of(network.scores(drop_features(f, HIDDEN, generator)), scale)
+        parts.append((logits.double(), y, torch.as_tensor(weight).expand(len(y))))
+    logits, y, weight = map(torch.cat, zip(*parts, strict=True))
 
     def loss(log_factor):
         losses = cross_entropy(math.exp(log_factor) * logits, y, reduction="none")

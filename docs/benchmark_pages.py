@@ -258,7 +258,7 @@ def _readme_cells(what):
     error, seeds, nll, time = (number(f"{k} {what}") for k in ("error", "seeds", "nll", "time"))
     if error == NOT_MEASURED:
         return ["-", "-", "-"]
-    return [f"{error.removesuffix(' %')} ({seeds} seeds)", nll, time]
+    return [f"{error.removesuffix(' %')} ({seeds} seed{'s' * (seeds != '1')})", nll, time]
 
 
 def _readme_ads():

@@ -63,8 +63,10 @@ def fit(estimator, X, y, sample_weight):
     random_state = check_random_state(estimator.random_state)
     samples, held_out = _split(task.samples, estimator, random_state)
     generator = _generator(estimator, random_state)
-    network = _continued(estimator, task) if go_on else None
-    network = network or _initialized(estimator, samples[0], task.classes, rule, generator)
+    if go_on:
+        network = _continued(estimator, task, rule)
+    else:
+        network = _initialized(estimator, samples[0], task.classes, rule, generator)
     history = list(estimator.history_) if go_on else []
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
@@ -149,11 +151,11 @@ def _initialized(estimator, X, classes, rule, generator):
     )
 
 
-def _continued(estimator, task):
+def _continued(estimator, task, rule):
     """Return a copy of the fitted network, to be trained on."""
     check_same_task(estimator, task)
     network = estimator._network.to(resolve_device(estimator.device))
-    vars(network).update(_frozen(estimator, parameters.learning_rule(estimator)))
+    vars(network).update(_frozen(estimator, rule))
     return network
 
 
@@ -334,14 +336,17 @@ def _refuse_what_needs_all_data(estimator):
 
 def _trainer_for_passes(estimator, task, rule, go_on):
     """Return a trainer to go on with: a copy of the last one, or a fresh one."""
-    average = _continued(estimator, task) if go_on else None
     if hasattr(estimator, "_trainer"):
+        check_same_task(estimator, task)
         trainer = estimator._trainer.copy()
         for network in (trainer.network, trainer.average):
             vars(network).update(_frozen(estimator, rule))
     else:
         generator = _generator(estimator, check_random_state(estimator.random_state))
-        average = average or _initialized(estimator, task.samples[0], task.classes, rule, generator)
+        if go_on:
+            average = _continued(estimator, task, rule)
+        else:
+            average = _initialized(estimator, task.samples[0], task.classes, rule, generator)
         layers, head = range(average.n_layers), bool(average.head)
         learning = average.to(average.device)
         trainer = _make_trainer(estimator, learning, layers, generator, head, average)

@@ -48,10 +48,11 @@ class Signal:
 
     Parameters
     ----------
-    dZ : Tensor of shape (n, n_units)
-        Gradient of the mean loss with respect to the shared pre-activations.
-    du : Tensor of shape (n_classes, n_units)
-        Gradient with respect to the label shifts.
+    dZ : Tensor of shape (n, n_units) or (2 n, n_units)
+        Gradient of the mean loss with respect to the pre-activations; 2 n rows where positives and
+        negatives have inputs of their own.
+    du : Tensor of shape (n_classes, n_units) or None
+        Gradient with respect to the label shifts; None if the layer does not read the label.
     strength : Tensor of shape (n,)
         Largest size of a sample's derivatives with respect to its goodness.
     h_pos : Tensor of shape (n, n_units) or None
@@ -61,7 +62,7 @@ class Signal:
     """
 
     dZ: torch.Tensor
-    du: torch.Tensor
+    du: torch.Tensor | None
     strength: torch.Tensor
     h_pos: torch.Tensor | None
     loss: torch.Tensor
@@ -123,7 +124,7 @@ def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, pee
         head_totals = [totals]
     learn = _learn_from_trunk if network.has_trunk else _learn_from_pairs
     batch = _Batch(y, weight, rule, generator, log_proba, peers, scratch)
-    layer_totals = learn(network, f, passes, layers, batch) if layers else []
+    layer_totals = learn(network, passes, layers, batch) if layers else []
     return torch.stack(layer_totals + head_totals, dim=1)
 
 
@@ -140,7 +141,7 @@ class _Batch:
     scratch: Scratch
 
 
-def _learn_from_trunk(network, f, passes, layers, batch):
+def _learn_from_trunk(network, passes, layers, batch):
     """Let each layer compare labels on its own, on top of what the trunk sends up."""
     totals = []
     for index, (layer, f, Z) in zip(range(layers.stop), passes, strict=False):
@@ -157,10 +158,10 @@ def _learn_from_trunk(network, f, passes, layers, batch):
     return totals
 
 
-def _learn_from_pairs(network, f, passes, layers, batch):
+def _learn_from_pairs(network, passes, layers, batch):
     """Send positives and negatives up through layers of which only the first reads the label."""
     totals = []
-    first, _, Z = next(iter(passes))
+    first, f, Z = next(iter(passes))
     labels = torch.cat([batch.y, _wrong_labels(first, Z, batch)])
     h = _activities_of_pairs(first, Z, labels)  # (2 n, n_units): positives, then negatives
     for index, layer in enumerate(network.layers[: layers.stop]):

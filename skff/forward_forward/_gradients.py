@@ -4,10 +4,12 @@ A layer's update is the product of its own error signal with its own inputs. The
 the layer's own goodness; no graph and no gradient ever crosses from one layer to another.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import embedding_bag
 
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward.goodness import goodness_gradient
@@ -48,13 +50,16 @@ class Signal:
 
     Parameters
     ----------
-    dZ : Tensor of shape (n, n_units) or (2 n, n_units)
-        Gradient of the mean loss with respect to the pre-activations; 2 n rows where positives and
-        negatives have inputs of their own.
+    dZ : Tensor of shape (m, n_units)
+        Gradient of the mean loss with respect to the pre-activations of m rows of the layer's
+        inputs: of all, or of some, weighed so that they stand for all.
+    rows : LongTensor of shape (m,) or None
+        These rows; None means all, of which there are 2 n where positives and negatives have
+        inputs of their own.
+    db : Tensor of shape (n_units,)
+        Gradient with respect to the bias.
     du : Tensor of shape (n_classes, n_units) or None
         Gradient with respect to the label shifts; None if the layer does not read the label.
-    strength : Tensor of shape (n,)
-        Largest size of a sample's derivatives with respect to its goodness.
     h_pos : Tensor of shape (n, n_units) or None
         Activities under the true labels, where peer normalization wants them.
     loss, wins : Tensor of shape ()
@@ -62,8 +67,9 @@ class Signal:
     """
 
     dZ: torch.Tensor
+    rows: torch.Tensor | None
+    db: torch.Tensor
     du: torch.Tensor | None
-    strength: torch.Tensor
     h_pos: torch.Tensor | None
     loss: torch.Tensor
     wins: torch.Tensor
@@ -178,21 +184,13 @@ def _learn_from_pairs(network, passes, layers, batch):
 
 def _learn(layer, f, signal, running_mean, batch):
     """Set a layer's gradients from its signal."""
-    rule, dZ, du = batch.rule, signal.dZ, signal.du
-    if rule.peer_normalization:
-        pull = _peer_pull(signal.h_pos, running_mean, rule)
-        dZ[: len(batch.y)] += pull
-        if du is not None:
-            du.index_add_(0, batch.y, pull.expand(len(batch.y), -1))
-    drawn = _draw_samples(signal.strength, rule, batch.generator)
-    if drawn is None:
-        layer.set_gradients(dZ, f, du)
-        return
-    samples, factor = drawn
-    # Rows of positives, and of negatives where these have inputs of their own.
-    n_copies = len(f) // len(batch.y)
-    rows = torch.cat([samples + copy * len(batch.y) for copy in range(n_copies)])
-    layer.set_gradients(dZ, f, du, rows=rows, factor=factor.repeat(n_copies))
+    if batch.rule.peer_normalization:
+        pull = _peer_pull(signal.h_pos, running_mean, batch.rule)
+        signal.dZ[: len(batch.y)] += pull
+        signal.db.add_(pull, alpha=len(batch.y))
+        if signal.du is not None:
+            signal.du.index_add_(0, batch.y, pull.expand(len(batch.y), -1))
+    layer.set_gradients(f, signal.dZ, signal.rows, signal.db, signal.du)
 
 
 def _draw_samples(strength, rule, generator):
@@ -212,8 +210,10 @@ def _draw_samples(strength, rule, generator):
 
     Returns
     -------
-    drawn : tuple of (LongTensor of shape (m,), Tensor of shape (m,)) or None
-        Samples and their factors; None where all are used.
+    samples : LongTensor of shape (m,) or None
+        None where all are used.
+    factor : Tensor of shape (m,) or None
+        How many samples each of them stands for.
 
     References
     ----------
@@ -222,11 +222,11 @@ def _draw_samples(strength, rule, generator):
     """
     # On an accelerator the choice would have to wait for the device; and a peer's pull acts on all.
     if not rule.always_used or rule.peer_normalization or strength.device.type != "cpu":
-        return None
+        return None, None
     probability = strength.div(strength.mean() * rule.always_used).clamp_(max=1.0)
     # Gathering rows costs more than it saves when most of them stay.
     if probability.sum() > MOST_DRAWN * len(strength):
-        return None
+        return None, None
     draw = torch.rand(len(strength), generator=generator, dtype=strength.dtype)
     samples = torch.nonzero(draw < probability).squeeze(1)
     return samples, probability[samples].reciprocal_()
@@ -254,42 +254,66 @@ def comparison_signal(layer, Z, batch):
     signal : Signal
         Whose `h_pos` is None without peer normalization.
     """
-    rule, y, shifts = batch.rule, batch.y, layer.label_shifts()
-    n_candidates = rule.loss.max_candidates
-    candidates = draw_candidates(len(shifts), n_candidates, batch.generator, Z.device)
+    rule, shifts = batch.rule, layer.label_shifts()
+    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, batch.generator, Z.device)
     is_subset = len(candidates) < len(shifts)
-    compared = shifts[candidates] if is_subset else shifts
-    n_columns = len(compared) + is_subset  # of a subset, column 0 is each sample's true label
-    dZ, strength = torch.empty_like(Z), Z.new_empty(len(Z))
-    du, du_compared = torch.zeros_like(shifts), torch.zeros_like(compared)
-    loss = wins = 0.0
-    n_rows = min(len(Z), max(1, SCRATCH_ELEMENTS // (n_columns * layer.n_units)))
+    n_columns = len(candidates) + is_subset
+    n_blocks = min(len(Z), math.ceil(n_columns * Z.numel() / SCRATCH_ELEMENTS))
+    n_rows = math.ceil(len(Z) / n_blocks)
+    du, dZ, drawn, loss, wins = torch.zeros_like(shifts), [], [], 0.0, 0.0
     for start in range(0, len(Z), n_rows):
-        rows = slice(start, start + n_rows)
-        z, labels = Z[rows], y[rows]
+        block = slice(start, start + n_rows)
+        z, y = Z[block], batch.y[block]
+        weight = batch.weight if isinstance(batch.weight, float) else batch.weight[block]
         h = batch.scratch.take((n_columns, *z.shape), z)  # label by label
-        torch.add(z, compared.unsqueeze(1), out=h[int(is_subset) :])
-        column, comparable = labels, None
-        if is_subset:
-            torch.add(z, shifts[labels], out=h[0])
-            column, comparable = torch.zeros_like(labels), _comparable(candidates, labels)
+        column, comparable = y, None
+        if is_subset:  # column 0 is each sample's true label
+            torch.add(z, shifts[y], out=h[0])
+            torch.add(z, shifts[candidates].unsqueeze(1), out=h[1:])
+            column, comparable = torch.zeros_like(y), _comparable(candidates, y)
+        else:
+            torch.add(z, shifts.unsqueeze(1), out=h)
         g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, -1)
         g = g.t().contiguous()  # (n_rows, n_columns)
-        weight = batch.weight if isinstance(batch.weight, float) else batch.weight[rows]
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:
             dg = dg.masked_fill(~comparable, 0.0)
             g = g.masked_fill(~comparable, -torch.inf)
         loss, wins = loss + losses.sum(), wins + (g.argmax(1) == column).sum()
-        torch.linalg.vector_norm(dg, torch.inf, 1, out=strength[rows])
-        dh = _gated_gradient(rule.goodness, h, dg.t())
-        torch.sum(dh, 0, out=dZ[rows])
-        du_compared += dh[int(is_subset) :].sum(1)
+        strength = torch.linalg.vector_norm(dg, torch.inf, 1)
+        samples, factor = _draw_samples(strength, rule, batch.generator)
+        if hasattr(rule.goodness, "gradient_factor"):  # dZ and du are weighted sums of h
+            dg = dg * rule.goodness.gradient_factor(layer.n_units)
+        else:
+            h, dg = _gated_gradient(rule.goodness, h, dg.t()), torch.ones_like(dg)
+        # Sums of rows of a table, which is h label by label: no tensor as large as h is made.
+        table, index = h.view(-1, layer.n_units), _row_numbers(h)
+        index_of_samples, dg_of_samples = index.t(), dg
+        if samples is not None:
+            index_of_samples = index_of_samples[samples]
+            dg_of_samples = dg[samples] * factor.unsqueeze(1)
+        dZ.append(_weighted_sums(table, index_of_samples, dg_of_samples))
+        du_columns = _weighted_sums(table, index, dg.t())
+        everyone = torch.arange(start, start + len(z), device=Z.device)
+        drawn.append(everyone if samples is None else samples + start)
         if is_subset:
-            du.index_add_(0, labels, dh[0])
-    du = du.index_add_(0, candidates, du_compared) if is_subset else du_compared
-    h_pos = (Z + shifts[y]).relu_() if rule.peer_normalization else None
-    return Signal(dZ, du, strength, h_pos, loss, wins)
+            du.index_add_(0, y, h[0] * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
+        else:
+            du += du_columns
+    all_used = sum(map(len, drawn)) == len(Z)
+    h_pos = (Z + shifts[batch.y]).relu_() if rule.peer_normalization else None
+    rows = None if all_used else _cat(drawn)
+    return Signal(_cat(dZ), rows, du.sum(0), du, h_pos, loss, wins)
+
+
+def _row_numbers(h):
+    """Return (n_labels, n) numbers of the rows of (n_labels, n, n_units); int32 is faster."""
+    return torch.arange(h.shape[:2].numel(), dtype=torch.int32, device=h.device).view(h.shape[:2])
+
+
+def _weighted_sums(table, rows, weight):
+    """Return ``sum_j weight[i, j] table[rows[i, j]]`` for each i, in one pass over the table."""
+    return embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
 
 def pair_signal(h, labels, layer, batch):
@@ -310,19 +334,22 @@ def pair_signal(h, labels, layer, batch):
     -------
     signal : Signal
         If the layer reads the label, positive and negative share their inputs and `dZ` is the sum
-        of both gradients; else `dZ` has 2 n rows and `du` is None.
+        of both gradients; else both have rows of their own and `du` is None.
     """
-    rule = batch.rule
+    rule, n = batch.rule, len(batch.y)
     g_pos, g_neg = rule.goodness(h).chunk(2)
     losses, dg_pos, dg_neg = pair_gradients(rule.loss, g_pos, g_neg, batch.weight)
-    dg = torch.cat([dg_pos, dg_neg])
-    dZ, du = _gated_gradient(rule.goodness, h.clone(), dg), None
+    dZ, du = _gated_gradient(rule.goodness, h.clone(), torch.cat([dg_pos, dg_neg])), None
+    db = dZ.sum(0)
     if layer.label_weight is not None:
         du = torch.zeros_like(layer.label_weight).index_add_(0, labels, dZ)
-        dZ = dZ[: len(dg_pos)].add_(dZ[len(dg_pos) :])
-    strength = torch.maximum(dg_pos.abs(), dg_neg.abs())
-    h_pos = h[: len(dg_pos)]
-    return Signal(dZ, du, strength, h_pos, losses.sum(), (g_pos > g_neg).sum())
+        dZ = dZ[:n].add_(dZ[n:])
+    rows, factor = _draw_samples(torch.maximum(dg_pos.abs(), dg_neg.abs()), rule, batch.generator)
+    if rows is not None:
+        if du is None:
+            rows, factor = torch.cat([rows, rows + n]), factor.repeat(2)
+        dZ = dZ[rows] * factor.unsqueeze(1)
+    return Signal(dZ, rows, db, du, h[:n], losses.sum(), (g_pos > g_neg).sum())
 
 
 def _gated_gradient(goodness, h, dg):
@@ -334,6 +361,10 @@ def _gated_gradient(goodness, h, dg):
         return h.mul_((dg * goodness.gradient_factor(h.shape[-1])).unsqueeze(-1))
     flat = h.flatten(0, -2)
     return (goodness_gradient(goodness, flat, dg.flatten()) * (flat > 0)).view_as(h)
+
+
+def _cat(pieces):
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _comparable(candidates, labels):

@@ -105,26 +105,25 @@ class Layer:
             return rms_normalize(Z.relu())
         return rms_normalize((Z + self.label_shifts().mean(0)).relu_())
 
-    def set_gradients(self, dZ, f, du=None, *, rows=None, factor=None):
+    def set_gradients(self, f, dZ, rows, db, du=None):
         """Set the gradients of the layer's own tensors.
 
         Parameters
         ----------
-        dZ : Tensor of shape (n, n_units)
-            Gradient of the layer's loss with respect to `Z`.
         f : Tensor of shape (n, n_inputs)
             The inputs; their type is that of the product.
+        dZ : Tensor of shape (m, n_units)
+            Gradient of the layer's loss with respect to some rows of `Z`.
+        rows : LongTensor of shape (m,) or None
+            These rows; None means all of them.
+        db : Tensor of shape (n_units,)
+            Gradient with respect to the bias.
         du : Tensor of shape (n_classes, n_units), default=None
             Gradient with respect to the label shifts; needed if the layer reads the label.
-        rows : LongTensor of shape (m,), default=None
-            Rows that stand for all in the gradient of the weight; None means all of them.
-        factor : Tensor of shape (m,), default=None
-            How many rows each of them stands for.
         """
-        self.bias.grad = dZ.sum(0)
-        if rows is not None:
-            dZ, f = dZ[rows] * factor.unsqueeze(1), f[rows]
+        f = f if rows is None else f[rows]
         self.weight.grad = (dZ.to(f.dtype).t() @ f).to(self.weight.dtype)
+        self.bias.grad = db
         if self.label_weight is not None:
             self.label_weight.grad = du * self.label_amplitude
 

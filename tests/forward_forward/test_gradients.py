@@ -348,9 +348,9 @@ def test_updates_of_a_layer_are_bit_identical_whatever_lies_above(n_layers, ever
 def test_what_goes_up_does_not_depend_on_the_true_label(monkeypatch):
     read = []
 
-    def spy(layer, dZ, f, du=None, **drawn):
+    def spy(layer, f, *signal):
         read.append(f.clone())
-        return _set_gradients(layer, dZ, f, du, **drawn)
+        return _set_gradients(layer, f, *signal)
 
     _set_gradients = Layer.set_gradients
     monkeypatch.setattr(Layer, "set_gradients", spy)
@@ -424,10 +424,11 @@ def test_strong_samples_are_always_drawn_and_weak_ones_by_their_strength():
 def test_a_batch_in_which_all_samples_count_alike_is_used_whole():
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert _gradients._draw_samples(torch.ones(100), rule(always_used=0.8), generator) is None
-    assert _gradients._draw_samples(torch.rand(100), rule(), generator) is None
+    alike = _gradients._draw_samples(torch.ones(100), rule(always_used=0.8), generator)
+    assert alike == (None, None)
+    assert _gradients._draw_samples(torch.rand(100), rule(), generator) == (None, None)
     peers = rule(always_used=0.8, peer_normalization=0.1)  # whose pull acts on all
-    assert _gradients._draw_samples(torch.rand(100), peers, generator) is None
+    assert _gradients._draw_samples(torch.rand(100), peers, generator) == (None, None)
     assert torch.equal(generator.get_state(), before)
 
 

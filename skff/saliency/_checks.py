@@ -22,6 +22,14 @@ def check_count(name, value, *, optional=False):
         raise ValueError(f"Got {name}={value}, but expected {expected}")
 
 
+def check_level(name, value):
+    """Raise unless `value` is a number in (0, 1), as of a test or an interval."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"Got {name}={value!r}, but expected a number in (0, 1).")
+    if not 0 < value < 1:
+        raise ValueError(f"Got {name}={value}, but expected a number in (0, 1).")
+
+
 def check_lengths(name, value, n_axes):
     """Return `value`, an integer or one integer per axis, as a tuple of `n_axes` counts."""
     lengths = value if isinstance(value, tuple | list | np.ndarray) else (value,) * n_axes

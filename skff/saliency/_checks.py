@@ -91,7 +91,7 @@ def check_target(y, n_samples):
 
 
 def check_weight(sample_weight, n_samples):
-    """Return `sample_weight` as a float64 vector that does not vanish, or None."""
+    """Return `sample_weight` as a float64 vector whose largest value is 1, or None."""
     if sample_weight is None:
         return None
     weight = np.asarray(sample_weight, dtype=np.float64)
@@ -104,4 +104,4 @@ def check_weight(sample_weight, n_samples):
         raise ValueError("Got sample_weight with negative or non-finite values.")
     if not weight.any():
         raise ValueError("Got sample_weight that is zero everywhere: no sample would count.")
-    return weight
+    return weight / weight.max()  # squares and sums of weights as given could leave the range

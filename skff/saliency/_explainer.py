@@ -150,6 +150,7 @@ class ADSExplainer(BaseEstimator):
             True targets.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Non-negative weights of the samples in the score. Samples of weight 0 are left out.
+            Only their ratios matter: scorers get them divided by the largest.
 
         Returns
         -------

@@ -43,8 +43,8 @@ class ADSExplanation:
         Importances on each of up to 50 random parts of the samples, from which intervals are
         bootstrapped; None where the score is not accuracy.
     fold_weights : ndarray of shape (n_folds,) or None
-        Number of samples in each part, or sum of their weights. The mean of `fold_importances`
-        with these weights is `importances`.
+        Number of samples in each part, or sum of their weights, the largest of which is 1. The
+        mean of `fold_importances` with these weights is `importances`.
     group_names : ndarray of str of shape (n_windows,) or None
         Names of the groups; None where there are windows.
     feature_names : ndarray of str of shape (L,) or None

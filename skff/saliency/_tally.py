@@ -17,7 +17,7 @@ class Truth:
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     weight : ndarray of shape (n_samples,) or None
-        Sample weights; None counts every sample once.
+        Sample weights, at most 1; None counts every sample once.
     classes : ndarray of shape (n_classes,) or None
         Class labels in `y`; None where the score is not accuracy.
     codes : ndarray of shape (n_samples,) or None

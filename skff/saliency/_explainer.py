@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, estimator_html_repr
 
 from skff.saliency._checks import (
     check_choice,
@@ -197,6 +197,11 @@ class ADSExplainer(BaseEstimator):
             engine=engine,
             engine_stats=scores.stats,
         )
+
+    def _html_repr(self):
+        # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.
+        html = estimator_html_repr(self)
+        return html.replace("<span>Not fitted</span>", "<span>Needs no fit</span>")
 
     def _check_parameters(self):
         check_choice("aggregate", self.aggregate, AGGREGATES)

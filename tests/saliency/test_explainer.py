@@ -309,6 +309,14 @@ def test_samples_without_weight_are_left_out(digits, bayes):
     assert found.classes.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_the_html_does_not_say_that_an_explainer_is_unfitted(bayes):
+    explainer = ADSExplainer(bayes)
+    for html in (explainer._repr_html_(), explainer._repr_mimebundle_()["text/html"]):
+        assert "ADSExplainer" in html and "GaussianNB" in html
+        assert "not fitted" not in html.lower()
+        assert "<span>Needs no fit</span>" in html  # in its place
+
+
 def explain_weighted(weight, **params):
     X = np.random.default_rng(len(weight)).choice([-1.0, 1.0], (len(weight), 9))
     y = np.arange(len(weight)) % 2

@@ -30,8 +30,8 @@ class ADSExplanation:
         None where the score is not accuracy, or of a single sample.
     p_values : ndarray of the shape of `importances` or None
         Of the hypothesis that hiding does not change the expected accuracy: McNemar's exact test,
-        two-sided (with sample weights a normal test). A pixel that reads several windows has
-        twice the mean of theirs. None where `standard_error` is.
+        two-sided (with sample weights its normal approximation). A pixel that reads several
+        windows has twice the mean of theirs. None where `standard_error` is.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None

@@ -150,7 +150,7 @@ class Tally:
             baseline_score=float(correct / total),
             window_scores=(correct - self.lost.sum(axis=1)) / total,
             standard_error=standard_error,
-            p_values=None if standard_error is None else self._p_values(truth, standard_error),
+            p_values=None if standard_error is None else self._p_values(truth),
             class_losses=(self.lost / class_weights).T,
             fold_losses=(self.fold_lost / fold_weights).T,
             fold_weights=fold_weights,
@@ -170,16 +170,17 @@ class Tally:
         spread = np.maximum(spread, 0) * n_samples / (n_samples - 1)
         return np.sqrt(spread) / total
 
-    def _p_values(self, truth, standard_error):
+    def _p_values(self, truth):
         """Return two-sided p-values: McNemar's exact test, or a normal one with weights."""
         lost = self.lost.sum(axis=1)
         if truth.weight is None:
             n_flips = self.moments[1]
             n_rarer = (n_flips - np.abs(lost)) / 2  # of spoiled and mended predictions
             return np.minimum(1, 2 * binom.cdf(n_rarer, n_flips, 0.5))
-        mean = lost / truth.weight.sum()
-        z = np.divide(mean, standard_error, out=np.zeros_like(mean), where=standard_error > 0)
-        return np.where((standard_error == 0) & (mean != 0), 0.0, 2 * norm.sf(np.abs(z)))
+        # The sign of w d is a coin toss under the hypothesis, so that sum (w d)^2 is the variance.
+        spread = np.sqrt(self.moments[1])
+        z = np.divide(lost, spread, out=np.zeros_like(lost), where=spread > 0)
+        return 2 * norm.sf(np.abs(z))
 
 
 def _sums(truth, codes, rows, n_classes):

@@ -97,6 +97,20 @@ def test_weighted_p_values_agree_with_exact_ones_where_both_apply():
     np.testing.assert_allclose(equal.p_values, plain.p_values, atol=0.1)
 
 
+def test_weighted_p_values_by_hand():
+    model, weight = OnePixelClassifier(3), np.array([1.0, 2.0, 4.0])
+    found = ADSExplainer(model, window_shape=1).explain(np.ones((3, 9)), [1, 1, 0], weight)
+    # Hiding the pixel spoils the first two predictions and corrects the third.
+    z = (1 + 2 - 4) / np.sqrt(1 + 4 + 16)
+    assert found.p_values[3] == pytest.approx(2 * norm.sf(abs(z)))
+    assert (np.delete(found.p_values, 3) == 1).all()
+
+
+def test_two_weighted_samples_prove_nothing():
+    found = ADSExplainer(OnePixelClassifier(3)).explain(np.ones((2, 9)), [1, 1], [1.0, 1.0])
+    assert not found.significant().any()  # although their differences do not vary
+
+
 def test_coverage_marks_only_pixels_that_share_a_window_with_a_used_one():
     X = np.random.default_rng(0).choice([-1.0, 1.0], (60, 8, 8))
     model = OnePixelClassifier(27)  # row 3, column 3
@@ -167,6 +181,7 @@ NULLS = {
     "rare changes": {"n_samples": 200, "rate": 0.02},
     "more samples than folds": {"n_samples": 240, "rate": 0.1},
     "correlated pixels": {"n_samples": 200, "rate": 0.1, "correlation": 0.9},
+    "few weighted samples": {"n_samples": 10, "rate": 0.15, "is_weighted": True},
     "heavy weights": {"n_samples": 200, "rate": 0.1, "is_weighted": True},
     "beside effects": {"n_samples": 200, "rate": 0.1, "effect": 0.3},
 }

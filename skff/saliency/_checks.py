@@ -22,6 +22,14 @@ def check_count(name, value, *, optional=False):
         raise ValueError(f"Got {name}={value}, but expected {expected}")
 
 
+def check_level(name, value):
+    """Raise unless `value` is a number in (0, 1), as of a test or an interval."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"Got {name}={value!r}, but expected a number in (0, 1).")
+    if not 0 < value < 1:
+        raise ValueError(f"Got {name}={value}, but expected a number in (0, 1).")
+
+
 def check_lengths(name, value, n_axes):
     """Return `value`, an integer or one integer per axis, as a tuple of `n_axes` counts."""
     lengths = value if isinstance(value, tuple | list | np.ndarray) else (value,) * n_axes
@@ -83,7 +91,7 @@ def check_target(y, n_samples):
 
 
 def check_weight(sample_weight, n_samples):
-    """Return `sample_weight` as a float64 vector that does not vanish, or None."""
+    """Return `sample_weight` as a float64 vector whose largest value is 1, or None."""
     if sample_weight is None:
         return None
     weight = np.asarray(sample_weight, dtype=np.float64)
@@ -96,4 +104,4 @@ def check_weight(sample_weight, n_samples):
         raise ValueError("Got sample_weight with negative or non-finite values.")
     if not weight.any():
         raise ValueError("Got sample_weight that is zero everywhere: no sample would count.")
-    return weight
+    return weight / weight.max()  # squares and sums of weights as given could leave the range

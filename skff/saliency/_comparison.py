@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.utils import check_random_state
 
-from skff.saliency._checks import check_count
+from skff.saliency._checks import check_count, check_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,7 @@ def compare_explanations(
     1.0
     """
     check_count("n_bootstrap", n_bootstrap)
-    if not 0 < confidence_level < 1:
-        raise ValueError(
-            f"Got confidence_level={confidence_level}, but expected a number in (0, 1)."
-        )
+    check_level("confidence_level", confidence_level)
     rng = check_random_state(random_state)
     maps = [np.asarray(getattr(one, "importances", one), dtype=float) for one in (first, second)]
     is_shared = _shared_pixels(*maps)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skff.saliency._drawing import draw_bars, draw_map, label_outer, make_axes, value_limits
+from skff.saliency._drawing import draw_bars, draw_map, fits, label_outer, make_axes, value_limits
 from skff.saliency._explainer import ADSExplainer
 
 
@@ -108,7 +108,9 @@ class ADSDisplay:
             labels = labels[0]
         else:
             maps, labels = [one.importances for one in several], None
-            marks = [significance and one.significant(significance) for one in several]
+            marks = [
+                None if significance is None else one.significant(significance) for one in several
+            ]
         return cls(list(maps), names=names, units=units, significant=marks, labels=labels)
 
     @classmethod
@@ -176,8 +178,8 @@ class ADSDisplay:
         ax : matplotlib Axes, list of them, or None, default=None
             One per map; None makes a new figure.
         image : array-like of shape (H, W) or (H, W, 3), list of them, or None, default=None
-            Drawn under each map, which then is opaque only where it is strong. A list has one
-            image per map.
+            Drawn under each map, which then is opaque only where it is strong. A list of images
+            (or None) has one per map; a nested list of numbers is one image.
         cmap : str or Colormap, default="RdBu_r"
             Diverging colours, centred at 0.
         colorbar : bool, default=True
@@ -202,7 +204,7 @@ class ADSDisplay:
         maps = [np.asarray(one) for one in self.maps]
         n_maps, is_image = len(maps), maps[0].ndim == 2
         axes = make_axes(n_maps, is_image) if ax is None else np.ravel(ax)
-        images = image if isinstance(image, list) else [image] * n_maps
+        images = image if _lists_images(image, maps[0].shape) else [image] * n_maps
         names, masks = self.names or [""] * n_maps, self.significant or [None] * n_maps
         _check_counts(n_maps, axes=axes, names=names, images=images, masks=masks)
         style = {"cmap": cmap, "limits": value_limits(maps), "kw": im_kw or {}}
@@ -222,6 +224,11 @@ class ADSDisplay:
         if n_maps == 1:
             self.ax_, self.im_ = self.ax_[0], self.im_[0]
         return self
+
+
+def _lists_images(image, shape):
+    """Say whether `image` is a list with entries that are None or fit a map of `shape`."""
+    return isinstance(image, list) and any(one is None or fits(one, shape) for one in image)
 
 
 def _check_counts(n_maps, **items):

@@ -74,12 +74,18 @@ def draw_map(axis, importances, image, mask, *, cmap, limits, kw):
     return drawn
 
 
+def fits(image, shape):
+    """Say whether an array-like is an image of pixels of `shape`, flat or with channels last."""
+    image_shape = np.shape(image)
+    is_flat = image_shape == (np.prod(shape),)
+    return is_flat or (image_shape[:2] == shape and len(image_shape) <= 3)
+
+
 def _fit_image(image, shape):
     image = np.asarray(image)
-    image = image.reshape(shape) if image.shape == (np.prod(shape),) else image
-    if image.shape[:2] != shape or image.ndim > 3:
+    if not fits(image, shape):
         raise ValueError(f"Got image of shape {image.shape}, but expected {shape}, as the map.")
-    return image
+    return image.reshape(shape) if image.ndim == 1 else image
 
 
 def _outline(mask):

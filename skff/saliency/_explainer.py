@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, estimator_html_repr
 
 from skff.saliency._checks import (
     check_choice,
@@ -171,6 +171,7 @@ class ADSExplainer(BaseEstimator):
             True targets.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Non-negative weights of the samples in the score. Samples of weight 0 are left out.
+            Only their ratios matter: scorers get them divided by the largest.
 
         Returns
         -------
@@ -205,6 +206,11 @@ class ADSExplainer(BaseEstimator):
             return self._explain_regions(task, regions, regions.features())
         channels = range(pixel_features.shape[-1])
         return [self._explain_regions(task, regions, regions.features(c)) for c in channels]
+
+    def _html_repr(self):
+        # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.
+        html = estimator_html_repr(self)
+        return html.replace("<span>Not fitted</span>", "<span>Needs no fit</span>")
 
     def _check_parameters(self):
         check_choice("aggregate", self.aggregate, AGGREGATES)

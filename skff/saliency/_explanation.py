@@ -3,10 +3,10 @@
 from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
-from skff.saliency._checks import check_choice
+from skff.saliency._checks import check_choice, check_level
 from skff.saliency._npz import read_fields, write_fields
+from skff.saliency._significance import ADJUSTMENTS, METHODS, check_n_resamples, max_t
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -30,8 +30,8 @@ class ADSExplanation:
         None where the score is not accuracy, or of a single sample.
     p_values : ndarray of the shape of `importances` or None
         Of the hypothesis that hiding does not change the expected accuracy: McNemar's exact test,
-        two-sided (with sample weights a normal test). A pixel that reads several windows has
-        twice the mean of theirs. None where `standard_error` is.
+        two-sided (with sample weights its normal approximation). A pixel that reads several
+        windows has twice the mean of theirs. None where `standard_error` is.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None
@@ -43,8 +43,8 @@ class ADSExplanation:
         Importances on each of up to 50 random parts of the samples, from which intervals are
         bootstrapped; None where the score is not accuracy.
     fold_weights : ndarray of shape (n_folds,) or None
-        Number of samples in each part, or sum of their weights. The mean of `fold_importances`
-        with these weights is `importances`.
+        Number of samples in each part, or sum of their weights, the largest of which is 1. The
+        mean of `fold_importances` with these weights is `importances`.
     group_names : ndarray of str of shape (n_windows,) or None
         Names of the groups; None where there are windows.
     feature_names : ndarray of str of shape (L,) or None
@@ -104,17 +104,33 @@ class ADSExplanation:
         """Loss of score of each window or group, of shape (n_windows,)."""
         return self.baseline_score - self.window_scores
 
-    def significant(self, alpha=0.05, *, method="bh"):
+    def significant(self, alpha=0.05, *, method="bh", n_resamples=2000, random_state=0):
         """Mark the pixels whose hiding changes the expected accuracy, up or down.
 
         Parameters
         ----------
         alpha : float, default=0.05
-            Bound on the expected share of false marks among all marks, in (0, 1).
-        method : {"bh", "by"}, default="bh"
-            Correction for testing many pixels. "bh", of Benjamini and Hochberg, holds for tests
-            that are independent or positively dependent, as those of overlapping windows mostly
-            are; "by", of Benjamini and Yekutieli, for any dependence.
+            Bound on the error rate that `method` controls, in (0, 1).
+        method : {"bh", "by", "holm", "max-t"}, default="bh"
+            Correction for testing many pixels. The first two bound the expected share of false
+            marks among all marks (false discovery rate), the others the probability of even one
+            false mark (family-wise error rate).
+
+            - "bh", of Benjamini and Hochberg [2]_, holds for tests that are independent or
+              positively dependent, as those of overlapping windows mostly are.
+            - "by", of Benjamini and Yekutieli [3]_, holds for any dependence.
+            - "holm" [4]_ holds for any dependence. Pixels that share a window count one by one,
+              so it marks few where `stride` is above 1 or regions are large.
+            - "max-t", the step-down method of Westfall and Young [5]_, compares every pixel with
+              the largest statistic of the map when signs are flipped at random [6]_: those of
+              the folds of samples, each fold for all pixels together. It uses the dependence of
+              pixels, and so marks more than "holm" where windows overlap. It takes the up to 50
+              `fold_importances` in place of `p_values`, and 6 samples at least to mark anything
+              at 0.05.
+        n_resamples : int, default=2000
+            Number of random flips of "max-t"; at least 1 / `alpha` - 1.
+        random_state : int, RandomState instance or None, default=0
+            Determines the flips of "max-t".
 
         Returns
         -------
@@ -123,8 +139,11 @@ class ADSExplanation:
 
         Raises
         ------
+        TypeError
+            If `alpha` or `n_resamples` has the wrong type.
         ValueError
-            If there are no p-values, `alpha` is out of range or `method` is unknown.
+            If there are no p-values, `alpha` or `n_resamples` is out of range or `method` is
+            unknown.
 
         References
         ----------
@@ -132,22 +151,38 @@ class ADSExplanation:
            proportions or percentages", Psychometrika 12, 1947.
         .. [2] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of
            the Royal Statistical Society B 57, 1995.
+        .. [3] Y. Benjamini and D. Yekutieli, "The control of the false discovery rate in multiple
+           testing under dependency", Annals of Statistics 29, 2001.
+        .. [4] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian
+           Journal of Statistics 6, 1979.
+        .. [5] P. Westfall and S. Young, "Resampling-Based Multiple Testing", 1993, algorithm
+           4.1.
+        .. [6] T. Nichols and A. Holmes, "Nonparametric permutation tests for functional
+           neuroimaging", Human Brain Mapping 15, 2002.
         """
-        return self._find_significant(self.p_values, alpha, method)
+        check_level("alpha", alpha)
+        check_choice("method", method, METHODS)
+        if method != "max-t":
+            return self._find_significant(self.p_values, alpha, method)
+        check_n_resamples(n_resamples, alpha)
+        self._check_tested(self.fold_importances)
+        is_tested = np.isfinite(self.importances)
+        sums = _fold_sums(self.fold_importances[:, is_tested], self.fold_weights)
+        adjusted = max_t(sums, n_resamples=n_resamples, random_state=random_state)
+        return _mark(is_tested, adjusted <= alpha)
 
     def _find_significant(self, p_values, alpha, method="bh"):
-        check_choice("method", method, ["bh", "by"])
-        if not 0 < alpha < 1:
-            raise ValueError(f"Got alpha={alpha}, but expected a number in (0, 1).")
-        if p_values is None:
+        check_level("alpha", alpha)
+        self._check_tested(p_values)
+        is_tested = np.isfinite(p_values)
+        return _mark(is_tested, ADJUSTMENTS[method](p_values[is_tested]) <= alpha)
+
+    def _check_tested(self, evidence):
+        if evidence is None or self.n_samples < 2:
             raise ValueError(
                 f"Got an explanation of {self.scoring!r} on {self.n_samples} samples, but expected "
                 "one of accuracy on at least 2: p-values stem from each sample's correctness."
             )
-        is_tested = np.isfinite(p_values)
-        mask = np.zeros(p_values.shape, dtype=bool)
-        mask[is_tested] = false_discovery_control(p_values[is_tested], method=method) <= alpha
-        return mask
 
     def bars(self, significance=None):
         """Return what bars show of a map with one axis: groups where there are any, or positions.
@@ -291,3 +326,17 @@ class ADSExplanation:
         known = {field.name for field in fields(cls)}
         required = {field.name for field in fields(cls) if field.default is MISSING}
         return cls(**read_fields(path, required=required, known=known))
+
+
+def _fold_sums(fold_importances, fold_weights):
+    """Return sums of paired differences over folds, of shape (n_folds, n_pixels)."""
+    # Where a pixel's windows cancel out, their mean may be off zero by rounding.
+    is_change = np.abs(fold_importances) > 1e-12
+    return np.where(is_change, fold_importances, 0) * fold_weights[:, None]
+
+
+def _mark(is_tested, marks):
+    """Return a mask of the shape of `is_tested` that is `marks` there and False elsewhere."""
+    mask = np.zeros(is_tested.shape, dtype=bool)
+    mask[is_tested] = marks
+    return mask

@@ -51,7 +51,7 @@ def draw_samples(estimator, X, y, weight, *, max_samples, random_state):
     Returns
     -------
     X, y, weight
-        The samples to use, not copied if they are all.
+        The samples to use, not copied if they are all. The largest weight is 1.
     """
     rows = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
     n_drawn = check_max_samples(max_samples, len(rows))
@@ -62,7 +62,7 @@ def draw_samples(estimator, X, y, weight, *, max_samples, random_state):
     if len(rows) == len(y):
         return X, y, weight
     X = X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
-    return X, y[rows], None if weight is None else weight[rows]
+    return X, y[rows], None if weight is None else weight[rows] / weight[rows].max()
 
 
 def make_samples(estimator, X, *, fill, pixel_features, random_state):

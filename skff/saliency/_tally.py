@@ -17,7 +17,7 @@ class Truth:
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     weight : ndarray of shape (n_samples,) or None
-        Sample weights; None counts every sample once.
+        Sample weights, at most 1; None counts every sample once.
     classes : ndarray of shape (n_classes,) or None
         Class labels in `y`; None where the score is not accuracy.
     codes : ndarray of shape (n_samples,) or None
@@ -171,7 +171,7 @@ class Tally:
         fold_weights = _sums(truth, truth.folds, slice(None), self.fold_lost.shape[1])
         total, correct = class_weights.sum(), self.correct.sum()
         standard_error = self._standard_error(truth, total) if len(truth.y) > 1 else None
-        p_values = None if standard_error is None else self._p_values(truth, standard_error)
+        p_values = None if standard_error is None else self._p_values(truth)
         by_window = WindowScores(
             baseline_score=float(correct / total),
             window_scores=(correct - self.lost.sum(axis=1)) / total,
@@ -196,16 +196,17 @@ class Tally:
         spread = np.maximum(spread, 0) * n_samples / (n_samples - 1)
         return np.sqrt(spread) / total
 
-    def _p_values(self, truth, standard_error):
+    def _p_values(self, truth):
         """Return two-sided p-values: McNemar's exact test, or a normal one with weights."""
         lost = self.lost.sum(axis=1)
         if truth.weight is None:
             n_flips = self.moments[1]
             n_rarer = (n_flips - np.abs(lost)) / 2  # of spoiled and mended predictions
             return np.minimum(1, 2 * binom.cdf(n_rarer, n_flips, 0.5))
-        mean = lost / truth.weight.sum()
-        z = np.divide(mean, standard_error, out=np.zeros_like(mean), where=standard_error > 0)
-        return np.where((standard_error == 0) & (mean != 0), 0.0, 2 * norm.sf(np.abs(z)))
+        # The sign of w d is a coin toss under the hypothesis, so that sum (w d)^2 is the variance.
+        spread = np.sqrt(self.moments[1])
+        z = np.divide(lost, spread, out=np.zeros_like(lost), where=spread > 0)
+        return 2 * norm.sf(np.abs(z))
 
 
 def _sums(truth, codes, rows, n_classes):

@@ -53,7 +53,7 @@ def deletion_curve(
     image_shape, fill, scoring, max_samples
         As in :class:`ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
-        Weights of the samples in the score.
+        Weights of the samples in the score, which gets them divided by the largest.
     n_jobs : int or None, default=None
         Number of joblib workers, one order each.
     random_state : int, RandomState instance or None, default=None

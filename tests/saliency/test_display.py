@@ -57,7 +57,18 @@ def test_a_given_axes_is_drawn_into():
     assert axis.get_xlabel() == "column (pixels)"
 
 
-@pytest.mark.parametrize("image", [np.eye(4, 5), np.ones(20), np.ones((4, 5, 3))])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.eye(4, 5),
+        np.ones(20),
+        np.ones((4, 5, 3)),
+        np.eye(4, 5).tolist(),
+        np.ones(20).tolist(),
+        np.ones((4, 5, 3)).tolist(),
+        list(np.eye(4, 5)),
+    ],
+)
 def test_an_image_shows_through_where_the_map_is_weak(image):
     found = explain()
     display = found.plot(image)
@@ -65,6 +76,27 @@ def test_an_image_shows_through_where_the_map_is_weak(image):
     assert len(display.ax_.images) == 2
     assert alpha[found.importances == 0].max() == 0
     assert alpha[found.importances > 0].min() > 0.8
+
+
+def test_a_nested_list_is_drawn_like_the_array():
+    image = np.arange(20.0).reshape(4, 5)
+    for drawn in (
+        explain().plot(image.tolist()),
+        ADSDisplay([np.eye(4, 5)] * 4).plot(image=[*image]),
+    ):
+        for axis in np.ravel(drawn.ax_):
+            np.testing.assert_array_equal(axis.images[0].get_array(), image)
+
+
+@pytest.mark.parametrize("make", [np.asarray, np.ravel, np.ndarray.tolist])
+def test_a_list_of_images_has_one_per_map(make):
+    images = [np.full((4, 5), 1.0), None, np.full((4, 5), 3.0)]
+    listed = [None if one is None else make(one) for one in images]
+    display = ADSDisplay([np.eye(4, 5)] * 3).plot(image=listed)
+    for axis, image in zip(display.ax_, images, strict=True):
+        assert len(axis.images) == (1 if image is None else 2)
+        if image is not None:
+            np.testing.assert_array_equal(axis.images[0].get_array(), image)
 
 
 def test_sequences_are_drawn_as_bars():
@@ -98,6 +130,7 @@ def test_a_zero_map_can_be_drawn():
         ([np.eye(3)] * 2, {"ax": [None]}, "1 axes, but expected 2"),
         ([np.eye(3)] * 2, {"image": [np.eye(3)]}, "1 images, but expected 2"),
         ([np.eye(3)], {"image": np.eye(4)}, r"image of shape \(4, 4\)"),
+        ([np.eye(3)], {"image": np.eye(4).tolist()}, r"image of shape \(4, 4\)"),
         ([np.ones(3)], {"image": np.eye(3)}, "image for a sequence"),
     ],
 )
@@ -140,6 +173,17 @@ def test_significant_pixels_are_outlined_along_their_edges():
     inside = np.concatenate(segments)
     assert inside[:, 0].min() == columns.min() - 0.5
     assert inside[:, 1].max() == rows.max() + 0.5
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (20,)])
+def test_the_level_of_outlines_is_checked(shape):
+    found = explain(shape=shape)
+    for level in (0, 1.5, np.nan):
+        with pytest.raises(ValueError, match=r"expected a number in \(0, 1\)"):
+            found.plot(significance=level)
+    for level in ("a", False, np.array([0.05])):
+        with pytest.raises(TypeError, match="Got alpha="):
+            found.plot(significance=level)
 
 
 def test_nothing_is_outlined_where_nothing_is_significant():

@@ -1,8 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from captum.attr import Occlusion
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from saliency.oracle import FixedClassifier, LinearClassifier, OnePixelClassifier, plain_center_map
 from scipy import sparse
 from sklearn.base import clone
@@ -304,6 +309,73 @@ def test_samples_without_weight_are_left_out(digits, bayes):
     assert found.classes.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_the_html_does_not_say_that_an_explainer_is_unfitted(bayes):
+    explainer = ADSExplainer(bayes)
+    for html in (explainer._repr_html_(), explainer._repr_mimebundle_()["text/html"]):
+        assert "ADSExplainer" in html and "GaussianNB" in html
+        assert "not fitted" not in html.lower()
+        assert "<span>Needs no fit</span>" in html  # in its place
+
+
+def explain_weighted(weight, **params):
+    X = np.random.default_rng(len(weight)).choice([-1.0, 1.0], (len(weight), 9))
+    y = np.arange(len(weight)) % 2
+    return ADSExplainer(OnePixelClassifier(4), window_shape=1, **params).explain(X, y, weight)
+
+
+def check_same_numbers(first, second, check):
+    for name, value in vars(first).items():
+        if isinstance(value, np.ndarray | float):
+            check(value, getattr(second, name), err_msg=name)
+
+
+weights = hnp.arrays(float, st.integers(2, 12), elements=st.integers(1, 64).map(lambda k: k / 64))
+
+
+@given(weight=weights, exponent=st.integers(-1000, 1000))
+@example(weight=np.ones(12), exponent=-1000)
+@example(weight=np.ones(12), exponent=1000)
+def test_weights_times_a_power_of_two_change_nothing(weight, exponent):
+    first, second = explain_weighted(weight), explain_weighted(weight * 2.0**exponent)
+    check_same_numbers(first, second, np.testing.assert_array_equal)
+
+
+@given(weight=weights, factor=st.floats(1e-300, 1e300))
+def test_weights_times_a_constant_change_nothing_but_rounding(weight, factor):
+    first, second = explain_weighted(weight), explain_weighted(weight * factor)
+    check_same_numbers(first, second, partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-7))
+
+
+@pytest.mark.parametrize("factor", [1e-165, 1e154, 1e308])
+def test_extreme_weights_give_the_map_of_equal_ones(digits, bayes, factor):
+    X, y = (part[:60] for part in digits[2:])
+    plain = ADSExplainer(bayes).explain(X, y, np.ones(60))
+    scaled = ADSExplainer(bayes).explain(X, y, np.full(60, factor))
+    check_same_numbers(plain, scaled, np.testing.assert_array_equal)
+    for method in ("bh", "max-t"):
+        marks = [one.significant(method=method) for one in (plain, scaled)]
+        np.testing.assert_array_equal(*marks)
+    assert scaled.fold_weights.sum() == 60
+
+
+def test_a_scorer_gets_weights_whose_largest_is_one():
+    seen = []
+
+    def scorer(estimator, X, y, sample_weight):
+        seen.append(sample_weight)
+        return 0.0
+
+    explain_weighted(np.array([1e300, 4e300, 0.0, 2e300]), scoring=scorer)
+    for weight in seen:
+        np.testing.assert_array_equal(weight, [0.25, 1.0, 0.5])
+
+
+def test_light_samples_that_are_drawn_count_as_if_alone():
+    weight = np.array([1.0, *np.full(11, 1e-170)])
+    found = explain_weighted(weight, max_samples=6, random_state=1)
+    np.testing.assert_array_equal(found.fold_weights, np.ones(6))  # the first is not drawn
+
+
 def test_weights_reach_the_scorer(digits, bayes):
     X, y = digits[2:]
     weight = np.random.default_rng(0).random(300)
@@ -430,7 +502,7 @@ BAD = [
     ({"engine": "fast"}, ValueError, r"engine='fast', but expected one of \['auto'"),
     ({"engine": None}, ValueError, "engine=None"),
     ({"aggregate": "max"}, ValueError, r"one of \['center', 'coverage'\]"),
-    ({"fill": "median"}, ValueError, r"fill='median', but expected one of \['mean'\]"),
+    ({"fill": "median"}, ValueError, r"fill='median', but expected one of \['blur', .*'mean'"),
     ({"fill": np.ones(5)}, ValueError, r"fill of shape \(5,\)"),
     ({"fill": lambda X: np.ones((2, 8, 8))}, ValueError, r"fill of shape \(2, 8, 8\)"),
     ({"fill": np.nan}, ValueError, "fill contains NaN"),

@@ -1,9 +1,15 @@
+from itertools import product
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from saliency.oracle import FixedClassifier, LinearClassifier, OnePixelClassifier
-from scipy.stats import binomtest, false_discovery_control
+from scipy.stats import binomtest, false_discovery_control, norm
 
 from skff.saliency import ADSExplainer, ADSExplanation
+from skff.saliency._significance import METHODS, holm, max_t
 
 N_SIGNAL, N_NULL, N_IGNORED = 2, 8, 8
 
@@ -91,6 +97,20 @@ def test_weighted_p_values_agree_with_exact_ones_where_both_apply():
     np.testing.assert_allclose(equal.p_values, plain.p_values, atol=0.1)
 
 
+def test_weighted_p_values_by_hand():
+    model, weight = OnePixelClassifier(3), np.array([1.0, 2.0, 4.0])
+    found = ADSExplainer(model, window_shape=1).explain(np.ones((3, 9)), [1, 1, 0], weight)
+    # Hiding the pixel spoils the first two predictions and corrects the third.
+    z = (1 + 2 - 4) / np.sqrt(1 + 4 + 16)
+    assert found.p_values[3] == pytest.approx(2 * norm.sf(abs(z)))
+    assert (np.delete(found.p_values, 3) == 1).all()
+
+
+def test_two_weighted_samples_prove_nothing():
+    found = ADSExplainer(OnePixelClassifier(3)).explain(np.ones((2, 9)), [1, 1], [1.0, 1.0])
+    assert not found.significant().any()  # although their differences do not vary
+
+
 def test_coverage_marks_only_pixels_that_share_a_window_with_a_used_one():
     X = np.random.default_rng(0).choice([-1.0, 1.0], (60, 8, 8))
     model = OnePixelClassifier(27)  # row 3, column 3
@@ -105,24 +125,39 @@ def test_coverage_marks_only_pixels_that_share_a_window_with_a_used_one():
 
 def test_significance_needs_accuracy_on_several_samples():
     model, X = OnePixelClassifier(3), np.ones((3, 9))
-    with pytest.raises(ValueError, match="accuracy on at least 2"):
-        ADSExplainer(model).explain(X[:1], [1]).significant()
+    alone = ADSExplainer(model).explain(X[:1], [1])
     scored = ADSExplainer(model, scoring=minus_errors).explain(X, [1, 1, 1])
-    with pytest.raises(ValueError, match="explanation of 'minus_errors'"):
-        scored.significant()
+    for method in METHODS:
+        with pytest.raises(ValueError, match="accuracy on at least 2"):
+            alone.significant(method=method)
+        with pytest.raises(ValueError, match="explanation of 'minus_errors'"):
+            scored.significant(method=method)
 
 
 def minus_errors(estimator, X, y):
     return -float((estimator.predict(X) != y).sum())
 
 
-@pytest.mark.parametrize("alpha", [0, 1, -0.5])
-def test_alpha_is_a_probability(alpha):
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"alpha": 0}, ValueError, "Got alpha=0, but expected a number in"),
+        ({"alpha": 1}, ValueError, "alpha=1"),
+        ({"alpha": -0.5}, ValueError, "alpha=-0.5"),
+        ({"alpha": np.nan}, ValueError, "alpha=nan"),
+        ({"alpha": "a"}, TypeError, "Got alpha='a', but expected a number in"),
+        ({"alpha": True}, TypeError, "alpha=True"),
+        ({"alpha": np.array([0.05])}, TypeError, "alpha=array"),
+        ({"alpha": None}, TypeError, "alpha=None"),
+        ({"method": "fdr"}, ValueError, r"one of \['bh', 'by', 'holm', 'max-t'\]"),
+        ({"method": "max-t", "n_resamples": 0}, ValueError, "n_resamples=0"),
+        ({"method": "max-t", "n_resamples": 10}, ValueError, "expected at least 19"),
+    ],
+)
+def test_bad_parameters_are_named(params, error, message):
     found = ADSExplainer(OnePixelClassifier(3)).explain(np.ones((3, 9)), [1] * 3)
-    with pytest.raises(ValueError, match="alpha="):
-        found.significant(alpha)
-    with pytest.raises(ValueError, match=r"one of \['bh', 'by'\]"):
-        found.significant(method="holm")
+    with pytest.raises(error, match=message):
+        found.significant(**params)
 
 
 def test_p_values_survive_saving(tmp_path):
@@ -130,3 +165,173 @@ def test_p_values_survive_saving(tmp_path):
     found.save(tmp_path / "map.npz")
     loaded = ADSExplanation.load(tmp_path / "map.npz")
     np.testing.assert_array_equal(loaded.significant(), found.significant())
+
+
+class CountsOnes(FixedClassifier):
+    """Predicts the parity of the number of ones, so that hiding a one flips the prediction."""
+
+    def predict(self, X):
+        return (X == 1).sum(axis=1) % 2
+
+
+N_PIXELS, N_EFFECTS = 32, 4
+ACCURACY = 0.9  # the few wrong samples change as often as the many right ones
+NULLS = {
+    "few samples": {"n_samples": 40, "rate": 0.15},
+    "rare changes": {"n_samples": 200, "rate": 0.02},
+    "more samples than folds": {"n_samples": 240, "rate": 0.1},
+    "correlated pixels": {"n_samples": 200, "rate": 0.1, "correlation": 0.9},
+    "few weighted samples": {"n_samples": 10, "rate": 0.15, "is_weighted": True},
+    "heavy weights": {"n_samples": 200, "rate": 0.1, "is_weighted": True},
+    "beside effects": {"n_samples": 200, "rate": 0.1, "effect": 0.3},
+}
+
+
+def explain_null(seed, *, n_samples, rate, correlation=0.0, is_weighted=False, effect=0.0):
+    """Explain samples whose predictions change at random, to the worse as often as to the better.
+
+    Parameters
+    ----------
+    rate : float
+        Probability that hiding a pixel changes a prediction.
+    correlation : float
+        Of what decides on a change, within blocks of 8 pixels.
+    effect : float
+        Probability that hiding one of the first 4 pixels spoils a prediction, the null elsewhere.
+    """
+    rng = np.random.default_rng(seed)
+    is_right = rng.random(n_samples) < ACCURACY
+    shared = rng.normal(size=(n_samples, N_PIXELS // 8)).repeat(8, axis=1)
+    own = rng.normal(size=(n_samples, N_PIXELS))
+    score = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    share = np.where(is_right, ACCURACY, 1 - ACCURACY)
+    changes = score > norm.isf(rate / 2 / share)[:, None]
+    if effect:
+        draws = rng.random((n_samples, N_EFFECTS)) < effect
+        changes[:, :N_EFFECTS] = draws & is_right[:, None]
+    X = np.where(changes, 1.0, 2.0)
+    labels = CountsOnes().predict(X)
+    y = np.where(is_right, labels, 1 - labels)
+    weight = rng.pareto(1.5, n_samples) + 0.1 if is_weighted else None
+    return ADSExplainer(CountsOnes(), window_shape=1, engine="score").explain(X, y, weight)
+
+
+N_MAPS = 200
+LIMIT = 0.05 + 3 * np.sqrt(0.05 * 0.95 / N_MAPS)
+
+
+@pytest.fixture(scope="module", params=NULLS, ids=[name.replace(" ", "_") for name in NULLS])
+def simulated(request):
+    """Return the masks of 200 maps, of shape (200, n_pixels) by method, and the true effects."""
+    null = NULLS[request.param]
+    maps = [explain_null(seed, **null) for seed in range(N_MAPS)]
+    marks = {
+        method: np.stack([one.significant(method=method, n_resamples=400) for one in maps])
+        for method in METHODS
+    }
+    has_effect = np.arange(N_PIXELS) < (N_EFFECTS if "effect" in null else 0)
+    return marks, has_effect
+
+
+@pytest.mark.parametrize("method", ["holm", "max-t"])
+def test_family_wise_error_rate_holds(simulated, method):
+    marks, has_effect = simulated
+    assert marks[method][:, ~has_effect].any(axis=1).mean() <= LIMIT
+
+
+@pytest.mark.parametrize("method", ["bh", "by"])
+def test_expected_share_of_false_marks_holds(simulated, method):
+    marks, has_effect = simulated
+    n_false = marks[method][:, ~has_effect].sum(axis=1)
+    assert np.mean(n_false / np.maximum(marks[method].sum(axis=1), 1)) <= LIMIT
+
+
+def test_stricter_methods_mark_a_part_of_what_bh_marks(simulated):
+    marks, _ = simulated
+    assert (marks["holm"] <= marks["bh"]).all()
+    assert (marks["by"] <= marks["bh"]).all()
+
+
+def test_every_method_finds_obvious_effects():
+    found = explain_null(0, n_samples=200, rate=0.1, effect=0.3)
+    for method in METHODS:
+        assert found.significant(method=method)[:N_EFFECTS].all()
+
+
+def test_max_t_finds_more_than_holm_where_pixels_are_correlated():
+    params = {"n_samples": 200, "rate": 0.1, "correlation": 0.95, "effect": 0.06}
+    maps = [explain_null(seed, **params) for seed in range(40)]
+    n_found = {
+        method: sum(one.significant(method=method)[:N_EFFECTS].sum() for one in maps)
+        for method in ("holm", "max-t")
+    }
+    assert n_found["max-t"] > 1.1 * n_found["holm"] > 0
+
+
+def test_holm_by_hand():
+    p_values = np.array([0.04, 0.01, 0.03, 0.005])
+    np.testing.assert_allclose(holm(p_values), [0.06, 0.03, 0.06, 0.02])
+    np.testing.assert_array_equal(holm(np.array([0.9, 0.8])), [1, 1])
+
+
+@given(
+    p_values=hnp.arrays(float, st.integers(1, 8), elements=st.floats(0, 1)),
+    alpha=st.floats(0.001, 0.999),
+)
+def test_holm_rejects_one_by_one_until_the_first_that_it_keeps(p_values, alpha):
+    rejected = np.zeros(len(p_values), dtype=bool)
+    for k, pixel in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[pixel] * (len(p_values) - k) > alpha:
+            break
+        rejected[pixel] = True
+    np.testing.assert_array_equal(holm(p_values) <= alpha, rejected)
+
+
+def test_max_t_agrees_with_all_flips():
+    rng = np.random.default_rng(3)
+    sums = rng.normal(size=(8, 5)) + [2.0, 1.0, 0.5, 0.0, 0.0]
+    statistics = np.abs(sums.sum(axis=0)) / np.sqrt((sums**2).sum(axis=0))
+    signs = np.array(list(product([-1, 1], repeat=8)))
+    flipped = np.abs(signs @ sums) / np.sqrt((sums**2).sum(axis=0))
+    expected, floor = np.empty(5), 0.0
+    remaining = list(np.argsort(-statistics))
+    while remaining:
+        pixel = remaining[0]
+        highest = flipped[:, remaining].max(axis=1)
+        floor = max(floor, np.mean(highest >= statistics[pixel] - 1e-9))
+        expected[remaining.pop(0)] = floor
+    found = max_t(sums, n_resamples=20_000, random_state=0)
+    np.testing.assert_allclose(found, expected, atol=0.015)
+
+
+def test_max_t_does_not_mistake_rounding_for_an_effect():
+    found = explain_null(0, n_samples=200, rate=0.1)
+    noise = np.full((50, N_PIXELS), 1e-17)
+    flat = ADSExplanation(**{**vars(found), "fold_importances": noise})
+    assert not flat.significant(method="max-t").any()
+
+
+def test_max_t_depends_on_its_seed_only():
+    found = explain_null(0, n_samples=200, rate=0.1, effect=0.1)
+    first, second = (found.significant(0.2, method="max-t") for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    sums = found.fold_importances * found.fold_weights[:, None]
+    one, other = (max_t(sums, n_resamples=400, random_state=seed) for seed in (1, 2))
+    assert (one != other).any()
+    np.testing.assert_allclose(one, other, atol=0.15)
+
+
+def test_max_t_leaves_out_what_was_not_explained():
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (60, 8, 8))
+    model, mask = OnePixelClassifier(27), np.zeros((8, 8), dtype=bool)
+    mask[3:5, 3:5] = True
+    found = ADSExplainer(model, mask=mask).explain(X, model.predict(X))
+    np.testing.assert_array_equal(found.significant(method="max-t"), mask)
+
+
+def test_max_t_needs_six_samples():
+    for n_samples, is_found in ((5, False), (6, True)):
+        X = np.ones((n_samples, 9))
+        found = ADSExplainer(OnePixelClassifier(3), window_shape=1).explain(X, [1] * n_samples)
+        marked = found.significant(method="max-t")
+        np.testing.assert_array_equal(marked, is_found & (np.arange(9) == 3))

@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from skff.saliency._doors import open_door, read_labels
 from skff.saliency._samples import Samples, hide
 from skff.saliency._scoring import RememberedEstimator, predicts_row_by_row
+from skff.saliency._sequential import StoppingRule, measure_sequentially
 from skff.saliency._tally import Tally, Truth, WindowScores
 
 ENGINES = ("score", "predict", "incremental")
@@ -40,6 +41,8 @@ class Task:
         What to compute, by name; None stands for the share of correct predictions.
     n_repeats : int
         Draws of a random fill per region. A region and a draw make a *window*.
+    stopping : StoppingRule or None
+        When windows are settled; None measures all on all samples.
     batch_size : int or None
         Rows per call of ``predict``; None bounds them by memory.
     n_jobs : int or None
@@ -53,6 +56,7 @@ class Task:
     regions: list
     scores: dict
     n_repeats: int = 1
+    stopping: StoppingRule | None = None
     batch_size: int | None = None
     n_jobs: int | None = None
     verbose: int = 0
@@ -137,6 +141,12 @@ def measure(task, name="auto"):
     ValueError
         If the engine named is not valid for the task.
     """
+    if task.stopping is not None and (task.other_scores or name == "score"):
+        raise ValueError(
+            f"Got target_precision={task.stopping.target_precision} with the score "
+            f"{next(iter(task.scores))!r} and engine={name!r}, but expected accuracy and an engine "
+            "that counts correct predictions: windows are settled by these."
+        )
     if task.other_scores:
         if name not in ("auto", "score"):
             raise ValueError(
@@ -197,7 +207,7 @@ def score(task):
         tally = Tally(truth, task.n_windows)
         tally.add_baseline(truth, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}
-    blocks = _window_blocks(task)
+    blocks = _window_blocks(task, np.arange(task.n_windows))
     results = _run(task, _score_block, blocks, "window", correct)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
@@ -236,7 +246,7 @@ def _score_block(task, block, correct):
             continue
         rows, labels = everyone, remembered.known_labels()
         if labels is None and others and task.row_by_row:
-            rows = task.samples.rows_changed(features, fill)
+            rows = task.samples.rows_changed(features, fill, everyone)
             labels = task.predict(task.samples.hidden(rows, features, fill)) if len(rows) else rows
         elif labels is None:
             labels = task.predict(flat)
@@ -251,19 +261,46 @@ def predict(task):
 
     The changed rows of several windows share a call of ``predict``.
     """
-    truth, correct = task.truth, task.bare_labels == task.truth.y
-    tally, blocks = Tally(truth, task.n_windows), _window_blocks(task)
-    tally.add_baseline(truth, np.arange(len(correct)), correct)
-    for block, part in zip(
-        blocks, _run(task, _predict_block, blocks, "window", correct), strict=True
-    ):
-        tally.add(part, block)
-    return dict.fromkeys(task.scores, tally.summarize(truth, task.n_repeats))
+    return _count(task, _count_by_predicting)
 
 
-def _predict_block(task, block, correct):
+def incremental(task, predictor):
+    """Ask an :class:`OcclusionPredictor` for the labels, block of rows by block of rows.
+
+    In a Pipeline of scalers the last step is asked, in a search the best estimator.
+    """
+    return _count(task, partial(_count_by_asking, predictor))
+
+
+def _count(task, count_changes):
+    """Return what a way to count changed predictions measures, on all samples or by a rule."""
+    correct = task.bare_labels == task.truth.y
+    everyone, windows = np.arange(len(correct)), np.arange(task.n_windows)
+    if task.stopping is not None:
+        quiet = replace(task, verbose=0)
+        found = measure_sequentially(task, correct, partial(count_changes, quiet, correct))
+        return dict.fromkeys(task.scores, found)
+    tally = Tally(task.truth, task.n_windows)
+    tally.add_baseline(task.truth, everyone, correct)
+    changes, counts = count_changes(task, correct, windows, everyone)
+    found = tally.add(changes).summarize(task.truth, task.n_repeats)
+    return dict.fromkeys(task.scores, replace(found, stats=counts or None))
+
+
+def _count_by_predicting(task, correct, windows, rows):
+    """Count changed predictions of `rows` by window; return a Tally and no counts."""
+    tally, blocks = Tally(task.truth, len(windows)), _window_blocks(task, windows)
+    results = _run(task, _predict_block, blocks, "window", rows, correct)
+    start = 0
+    for block, part in zip(blocks, results, strict=True):
+        tally.add(part, slice(start, start + len(block)))
+        start += len(block)
+    return tally, {}
+
+
+def _predict_block(task, block, rows, correct):
     tally = Tally(task.truth, len(block))
-    for batch in _pack(task, block):
+    for batch in _pack(task, block, rows):
         places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
         rows = np.concatenate([rows for *_, rows in batch])
         flat, start = task.samples.values[rows], 0
@@ -276,7 +313,7 @@ def _predict_block(task, block, correct):
     return tally
 
 
-def _pack(task, block):
+def _pack(task, block, everyone):
     """Yield batches with at most `batch_rows` rows in all.
 
     A batch is a list of (place of the window in the block, its features, their fill, rows that it
@@ -285,7 +322,7 @@ def _pack(task, block):
     batch, space = [], task.batch_rows
     for place, window in enumerate(block):
         features, fill = task.window(window)
-        rows = task.samples.rows_changed(features, fill)
+        rows = task.samples.rows_changed(features, fill, everyone)
         while len(rows):
             batch.append((place, features, fill, rows[:space]))
             rows, space = rows[space:], space - len(rows[:space])
@@ -296,34 +333,29 @@ def _pack(task, block):
         yield batch
 
 
-def incremental(task, predictor):
-    """Ask an :class:`OcclusionPredictor` for the labels, block of rows by block of rows.
-
-    In a Pipeline of scalers the last step is asked, in a search the best estimator.
-    """
-    tally, totals = Tally(task.truth, task.n_windows), Counter()
-    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // task.n_windows))
-    blocks = _split(len(task.samples), -(-len(task.samples) // block_rows))
-    for part, counts in _run(task, _ask_block, blocks, "sample", predictor):
+def _count_by_asking(predictor, task, correct, windows, rows):
+    """Count changed predictions of `rows` by window; return a Tally and the predictor's counts."""
+    tally, totals = Tally(task.truth, len(windows)), Counter()
+    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
+    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
+    for part, counts in _run(task, _ask_block, blocks, "sample", windows, correct, predictor):
         tally.add(part)
         totals.update(counts)
-    scores = tally.summarize(task.truth)
-    return dict.fromkeys(task.scores, replace(scores, stats=dict(totals) or None))
+    return tally, dict(totals)
 
 
-def _ask_block(task, rows, predictor):
-    tally, y = Tally(task.truth, task.n_windows), task.truth.y[rows]
-    correct = task.bare_labels[rows] == y
-    tally.add_baseline(task.truth, rows, correct)
-    labels, counts = read_labels(predictor, rows, task.regions)
-    windows, flipped = np.nonzero((labels == y) != correct)
-    tally.add_flips(task.truth, windows, rows[flipped], correct[flipped])
+def _ask_block(task, rows, windows, correct, predictor):
+    tally, correct = Tally(task.truth, len(windows)), correct[rows]
+    labels, counts = read_labels(predictor, rows, [task.regions[window] for window in windows])
+    changed, flipped = np.nonzero((labels == task.truth.y[rows]) != correct)
+    tally.add_flips(task.truth, changed, rows[flipped], correct[flipped])
     return tally, counts
 
 
-def _window_blocks(task):
-    n_worth = task.n_windows * len(task.samples) // BLOCK_SAMPLES
-    return _split(task.n_windows, min(max(n_worth, MIN_BLOCKS), MAX_BLOCKS))
+def _window_blocks(task, windows):
+    n_worth = len(windows) * len(task.samples) // BLOCK_SAMPLES
+    blocks = _split(len(windows), min(max(n_worth, MIN_BLOCKS), MAX_BLOCKS))
+    return [windows[block] for block in blocks]
 
 
 def _split(n_items, n_blocks):

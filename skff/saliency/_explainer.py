@@ -1,5 +1,6 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from skff.saliency._checks import (
     check_choice,
     check_count,
     check_lengths,
+    check_level,
     check_n_jobs,
     check_verbose,
 )
@@ -24,6 +26,7 @@ from skff.saliency._scoring import (
     predicts_labels,
     several,
 )
+from skff.saliency._sequential import StoppingRule
 from skff.saliency._tally import make_truth
 
 
@@ -96,6 +99,21 @@ class ADSExplainer(BaseEstimator):
     max_samples : int, float or None, default=None
         Number or share of samples to use, drawn once without replacement, stratified by class for
         classifiers. None uses all.
+    target_precision : float or None, default=None
+        None measures every window on all samples. A number turns the sequential mode on, for
+        accuracy: samples come in rounds, and a window stops as soon as the sign of its drop is
+        settled at the level `alpha`, or its drop is known to within `target_precision` (accuracy,
+        in (0, 1)). The bounds are those of a confidence sequence, which hold whenever a window
+        stops. Maps then have no bootstrap parts, and p-values are anytime-valid.
+    top_k : int or None, default=None
+        In the sequential mode, windows stop once it is settled whether they are among the `top_k`
+        largest drops, in place of their sign.
+    alpha : float, default=0.05
+        Level of the sequential mode, for each window, and of what is significant for `refine`.
+    refine : int, tuple of int or None, default=None
+        Shape of finer windows that explain, at `stride`, only the pixels that the windows of
+        `window_shape` find significant at `alpha`; these are laid at strides of half their sides.
+        Pixels without significance are NaN. None explains all pixels with one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
     verbose : int, default=0
@@ -138,6 +156,10 @@ class ADSExplainer(BaseEstimator):
         n_jobs=None,
         batch_size=None,
         max_samples=None,
+        target_precision=None,
+        top_k=None,
+        alpha=0.05,
+        refine=None,
         random_state=None,
         verbose=0,
     ):
@@ -156,6 +178,10 @@ class ADSExplainer(BaseEstimator):
         self.n_jobs = n_jobs
         self.batch_size = batch_size
         self.max_samples = max_samples
+        self.target_precision = target_precision
+        self.top_k = top_k
+        self.alpha = alpha
+        self.refine = refine
         self.random_state = random_state
         self.verbose = verbose
 
@@ -191,6 +217,8 @@ class ADSExplainer(BaseEstimator):
             If the estimator is not fitted.
         """
         self._check_parameters()
+        if self.refine is not None:
+            return self._explain_coarse_to_fine(X, y, sample_weight)
         rng = check_random_state(self.random_state)
         sample_shape, y, weight = check_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(sample_shape, self.image_shape)
@@ -201,7 +229,7 @@ class ADSExplainer(BaseEstimator):
         samples = make_samples(
             self.estimator, X, fill=self.fill, pixel_features=pixel_features, random_state=rng
         )
-        task = self._make_task(samples, y, weight)
+        task = self._make_task(samples, y, weight, rng)
         if self.channels == "joint":
             return self._explain_regions(task, regions, regions.features())
         channels = range(pixel_features.shape[-1])
@@ -212,12 +240,51 @@ class ADSExplainer(BaseEstimator):
         html = estimator_html_repr(self)
         return html.replace("<span>Not fitted</span>", "<span>Needs no fit</span>")
 
+    def _explain_coarse_to_fine(self, X, y, sample_weight):
+        """Explain with coarse windows, then with finer ones where these are significant."""
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        params = self.get_params(deep=False) | {"refine": None, "random_state": seed}
+        sides = np.atleast_1d(self.window_shape)
+        strides = tuple(max(1, int(side) // 2) for side in sides)
+        stride = strides if len(strides) > 1 else strides[0]
+        coarse = type(self)(**params | {"stride": stride}).explain(X, y, sample_weight)
+        mask = coarse.significant(self.alpha)
+        if not mask.any():
+            warnings.warn(
+                f"Found no significant pixel with windows of {self.window_shape}: returned their "
+                f"map, without finer windows of {self.refine}.",
+                stacklevel=3,
+            )
+            return coarse
+        finer = {"window_shape": self.refine, "mask": mask}
+        fine = type(self)(**params | finer).explain(X, y, sample_weight)
+        n_coarse = len(coarse.window_scores) * coarse.n_samples
+        stats = {"coarse_pairs": n_coarse, "fine_pairs": len(fine.window_scores) * fine.n_samples}
+        return replace(fine, engine_stats=(fine.engine_stats or {}) | stats)
+
     def _check_parameters(self):
         check_choice("aggregate", self.aggregate, AGGREGATES)
         check_choice("channels", self.channels, ["joint", "separate"])
         check_choice("engine", self.engine, ["auto", *ENGINES])
         check_count("n_repeats", self.n_repeats)
         check_count("batch_size", self.batch_size, optional=True)
+        check_count("top_k", self.top_k, optional=True)
+        check_level("alpha", self.alpha)
+        if self.refine is not None and (
+            self.groups is not None or self.channels != "joint" or several(self.scoring)
+        ):
+            raise ValueError(
+                f"Got refine={self.refine!r} with groups, separate channels or several scores, but "
+                "expected windows, channels='joint' and accuracy alone: finer windows go where the "
+                "coarse ones are significant."
+            )
+        if self.target_precision is not None:
+            check_level("target_precision", self.target_precision)
+        elif self.top_k is not None:
+            raise ValueError(
+                f"Got top_k={self.top_k} without target_precision, but expected both: it is a "
+                "question of the sequential mode."
+            )
         check_n_jobs(self.n_jobs)
         check_verbose(self.verbose)
         make_scores(self.estimator, self.scoring, counts_labels=False)
@@ -241,7 +308,7 @@ class ADSExplainer(BaseEstimator):
             "aggregate": self.aggregate,
         }
 
-    def _make_task(self, samples, y, weight):
+    def _make_task(self, samples, y, weight, rng):
         """Return the task without regions."""
         scorings = self.scoring.values() if isinstance(self.scoring, dict) else self.scoring
         scorings = scorings if several(self.scoring) else [self.scoring]
@@ -251,13 +318,23 @@ class ADSExplainer(BaseEstimator):
             is_labels = True
         else:
             is_labels = predicts_labels(self.estimator, samples, y)
+        stopping = None
+        if self.target_precision is not None:
+            if weight is not None:
+                raise ValueError(
+                    "Got sample_weight with target_precision, but expected none: the sequential "
+                    "mode counts samples."
+                )
+            seed = int(rng.randint(2**31 - 1))
+            stopping = StoppingRule(self.target_precision, self.top_k, self.alpha, seed)
         return Task(
             estimator=self.estimator,
             samples=samples,
             truth=make_truth(y, weight, is_labels=is_labels),
             regions=[],
             scores=make_scores(self.estimator, self.scoring, counts_labels=is_labels),
-            n_repeats=self.n_repeats if samples.fill.is_random else 1,
+            n_repeats=self.n_repeats if samples.fill.is_random and stopping is None else 1,
+            stopping=stopping,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
@@ -306,6 +383,8 @@ def _maps(scores, regions):
         "window_scores": scores.window_scores,
         "window_standard_error": scores.standard_error,
         "window_p_values": scores.p_values,
+        "window_n_samples": scores.window_n_samples,
+        "window_intervals": scores.window_intervals,
     }
 
 

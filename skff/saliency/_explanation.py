@@ -34,6 +34,11 @@ class ADSExplanation:
         windows has twice the mean of theirs. None where `standard_error` is.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
+    window_n_samples : ndarray of shape (n_windows,) or None
+        Samples that each window was measured on, where the sequential mode made these differ.
+    window_intervals : ndarray of shape (n_windows, 2) or None
+        Lower and upper bound of each window's accuracy drop that the sequential mode knew when the
+        window stopped.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None
         Loss of accuracy within each class, whatever the score; None where the estimator is no
         classifier.
@@ -77,6 +82,8 @@ class ADSExplanation:
     p_values: np.ndarray | None = None
     window_standard_error: np.ndarray | None = None
     window_p_values: np.ndarray | None = None
+    window_n_samples: np.ndarray | None = None
+    window_intervals: np.ndarray | None = None
     per_class: np.ndarray | None = None
     classes: np.ndarray | None = None
     fold_importances: np.ndarray | None = None

@@ -40,17 +40,17 @@ class Samples:
         """Return up to 128 rows, evenly spread."""
         return np.unique(np.linspace(0, len(self) - 1, N_PROBES).astype(int))
 
-    def rows_changed(self, features, fill, block=slice(None)):
-        """Return the rows, counted within `block`, in which some features differ from their fill.
+    def rows_changed(self, features, fill, rows):
+        """Return those of the samples `rows` in which some features differ from their fill.
 
         `fill` has shape (1, n_hidden) or (n_samples, n_hidden).
         """
-        values = self.values[block, features]
-        fill = fill if len(fill) == 1 else fill[block]
+        values = self.values[np.ix_(rows, features)]
+        fill = fill if len(fill) == 1 else fill[rows]
         different = values != fill
         if values.dtype.kind in "fcO":
             different &= ~((values != values) & (fill != fill))  # both missing: nothing changes
-        return np.flatnonzero(different.any(axis=1))
+        return rows[different.any(axis=1)]
 
     def hidden(self, rows, features, fill):
         """Return a copy of the samples `rows` with `features` replaced by their fill."""

@@ -65,6 +65,10 @@ class WindowScores:
         Loss of accuracy within each fold of samples.
     fold_weights : ndarray of shape (n_folds,) or None
         Number of samples in each fold, or sum of their weights.
+    window_n_samples : ndarray of shape (n_windows,) or None
+        Samples that each window was measured on, where these differ.
+    window_intervals : ndarray of shape (n_windows, 2) or None
+        Bounds on each window's accuracy drop, of a confidence sequence.
     stats : dict or None
         What the engine counted about its own work.
     """
@@ -76,6 +80,8 @@ class WindowScores:
     class_losses: np.ndarray | None = None
     fold_losses: np.ndarray | None = None
     fold_weights: np.ndarray | None = None
+    window_n_samples: np.ndarray | None = None
+    window_intervals: np.ndarray | None = None
     stats: dict | None = None
 
     def average(self, n_repeats):

@@ -277,6 +277,7 @@ def _maps(scores, windows):
         "window_scores": scores.window_scores,
         "window_standard_error": scores.standard_error,
         "window_p_values": scores.p_values,
+        "window_fold_importances": scores.fold_losses,
     }
 
 

@@ -5,16 +5,21 @@ from skff.saliency._curves_display import PerturbationCurvesDisplay
 from skff.saliency._display import ADSDisplay
 from skff.saliency._explainer import ADSExplainer
 from skff.saliency._explanation import ADSExplanation
+from skff.saliency._interactions import Interactions, interactions
+from skff.saliency._interactions_display import InteractionsDisplay
 from skff.saliency.curves import PerturbationCurves, deletion_curve, insertion_curve
 
 __all__ = [
     "ADSDisplay",
     "ADSExplainer",
     "ADSExplanation",
+    "Interactions",
+    "InteractionsDisplay",
     "MapComparison",
     "PerturbationCurves",
     "PerturbationCurvesDisplay",
     "compare_explanations",
     "deletion_curve",
     "insertion_curve",
+    "interactions",
 ]

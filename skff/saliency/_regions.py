@@ -87,4 +87,5 @@ def _region_names(explanation):
         return explanation.group_names
     if explanation.feature_names is not None and explanation.window_shape == (1,):
         return explanation.feature_names[explanation.window_centers[:, 0].astype(int)]
-    return np.array([", ".join(f"{k:g}" for k in center) for center in explanation.window_centers])
+    centers = [", ".join(f"{k:g}" for k in center) for center in explanation.window_centers]
+    return np.array([f"({center})" for center in centers])

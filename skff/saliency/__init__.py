@@ -7,6 +7,7 @@ from skff.saliency._explainer import ADSExplainer
 from skff.saliency._explanation import ADSExplanation
 from skff.saliency._interactions import Interactions, interactions
 from skff.saliency._interactions_display import InteractionsDisplay
+from skff.saliency._shapley import ShapleyValues, shapley
 from skff.saliency.curves import PerturbationCurves, deletion_curve, insertion_curve
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "MapComparison",
     "PerturbationCurves",
     "PerturbationCurvesDisplay",
+    "ShapleyValues",
     "compare_explanations",
     "deletion_curve",
     "insertion_curve",
     "interactions",
+    "shapley",
 ]

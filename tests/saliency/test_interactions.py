@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from saliency.oracle import FixedClassifier, LinearClassifier
+from saliency.oracle import EitherClassifier, LinearClassifier, XorClassifier, own_feature_case
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import Ridge
 
@@ -15,34 +15,6 @@ CORNERS = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
 def close_figures():
     yield
     plt.close("all")
-
-
-class XorClassifier(FixedClassifier):
-    """Says whether the first two features have the same sign; a 0 has none."""
-
-    def predict(self, X):
-        return (X[:, 0] * X[:, 1] > 0).astype(int)
-
-
-class EitherClassifier(FixedClassifier):
-    """Says whether the first two features sum to more than 0."""
-
-    def predict(self, X):
-        return (X[:, 0] + X[:, 1] > 0).astype(int)
-
-
-class OwnFeatureClassifier(FixedClassifier):
-    """Reads one feature of each sample, that which the last feature names."""
-
-    def predict(self, X):
-        return (X[np.arange(len(X)), X[:, -1].astype(int)] > 0).astype(int)
-
-
-def own_feature_case(n_features=4, n_samples=40):
-    """Return samples of class 1, each of which depends on one feature."""
-    X = np.ones((n_samples, n_features + 1))
-    X[:, -1] = np.random.default_rng(0).integers(n_features, size=n_samples)
-    return OwnFeatureClassifier(), X, np.ones(n_samples, int)
 
 
 def explainer(model, n_features=2, **params):

@@ -54,6 +54,7 @@ class InteractionsDisplay:
             side = 2.6 + 0.35 * len(found.matrix)
             _, ax = plt.subplots(figsize=(side + 0.9, side), layout="constrained")
         limit = np.nanmax(np.abs(found.matrix)) or 1.0
+        ax.set_facecolor("0.85")  # of the diagonal, which would look like an interaction of 0
         self.im_ = ax.imshow(found.matrix, cmap=cmap, vmin=-limit, vmax=limit)
         places = np.arange(len(found.names))
         ax.set_xticks(places, found.names, rotation=45, ha="right", rotation_mode="anchor")

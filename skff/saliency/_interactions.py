@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control
 
 from skff.saliency._checks import check_choice, check_count
 from skff.saliency._folds import fold_standard_error, t_test
-from skff.saliency._regions import Unions
+from skff.saliency._unions import Unions
 
 
 def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None):

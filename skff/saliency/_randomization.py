@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from skff.saliency._checks import check_count
 from skff.saliency._comparison import _rank_correlations
 from skff.saliency._explanation import ADSExplanation
-from skff.saliency._regions import check_explainer, with_fixed_draws, with_params
+from skff.saliency._unions import check_explainer, with_fixed_draws, with_params
 
 
 def randomization_check(

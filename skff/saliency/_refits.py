@@ -6,7 +6,7 @@ import numpy as np
 
 from skff.saliency._explanation import ADSExplanation
 from skff.saliency._folds import fold_standard_error
-from skff.saliency._regions import check_explainer, with_fixed_draws, with_params
+from skff.saliency._unions import check_explainer, with_fixed_draws, with_params
 
 
 def explain_refits(explainer, estimators, X, y, *, sample_weight=None):

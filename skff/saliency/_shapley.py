@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from skff.saliency._checks import check_choice, check_count, check_verbose
-from skff.saliency._regions import Unions
+from skff.saliency._unions import Unions
 
 MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
 LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for

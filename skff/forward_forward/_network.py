@@ -23,6 +23,7 @@ SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of
 CACHE_ELEMENTS = 2**21  # what is written and read again soon: 8 MB
 CLASS_BLOCK = 64
 NARROW = 16  # units
+FEW_ROWS = 8
 SMALLEST_NORM = 1e-8  # of activities; silent ones are not divided by zero
 
 
@@ -88,11 +89,18 @@ class Layer:
         """
         if f.dtype == torch.bfloat16:
             return (f @ self.rounded.t()).float().add_(self.bias)
-        if self.n_units < NARROW:
-            # MKL rounds a product of few columns by the place of a row among the others.
-            padded = torch.nn.functional.pad(self.weight, (0, 0, 0, NARROW - self.n_units))
-            return (f @ padded.t())[:, : self.n_units] + self.bias
-        return torch.addmm(self.bias, f, self.weight.t())
+        # MKL rounds products of few rows unlike those of many, and a product of few columns by the
+        # place of a row among the others: padded, a row's result depends on that row alone.
+        n_rows, n_units = len(f), self.n_units
+        weight, bias, pad = self.weight, self.bias, torch.nn.functional.pad
+        if n_rows < FEW_ROWS:
+            f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
+        if n_units < NARROW:
+            weight, bias = (
+                pad(weight, (0, 0, 0, NARROW - n_units)),
+                pad(bias, (0, NARROW - n_units)),
+            )
+        return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
 
     def label_shifts(self):
         """Return what each label adds to the pre-activations, u, (n_classes, n_units)."""

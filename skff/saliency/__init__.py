@@ -3,6 +3,7 @@
 from skff.saliency._comparison import MapComparison, compare_explanations
 from skff.saliency._curves_display import PerturbationCurvesDisplay
 from skff.saliency._display import ADSDisplay
+from skff.saliency._doors import OcclusionPredictor, register_feature_wise
 from skff.saliency._explainer import ADSExplainer
 from skff.saliency._explanation import ADSExplanation
 from skff.saliency._interactions import Interactions, interactions
@@ -19,6 +20,7 @@ __all__ = [
     "Interactions",
     "InteractionsDisplay",
     "MapComparison",
+    "OcclusionPredictor",
     "PerturbationCurves",
     "PerturbationCurvesDisplay",
     "RandomizationCheck",
@@ -30,5 +32,6 @@ __all__ = [
     "insertion_curve",
     "interactions",
     "randomization_check",
+    "register_feature_wise",
     "shapley",
 ]

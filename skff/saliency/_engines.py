@@ -1,18 +1,22 @@
-"""Engines: ``task -> WindowScores``, three ways to score data with one window hidden at a time."""
+"""Engines: three ways to score data with a region hidden, and which of them is valid."""
 
-from contextlib import closing
-from dataclasses import dataclass
-from numbers import Number
+import warnings
+from collections import Counter
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from skff.saliency._pipelines import find_occlusion_predictor
-from skff.saliency._samples import Samples
-from skff.saliency._scoring import Score
+from skff.saliency._doors import open_door, read_labels
+from skff.saliency._samples import Samples, hide
+from skff.saliency._scoring import RememberedEstimator, predicts_row_by_row
 from skff.saliency._tally import Tally, Truth, WindowScores
 
+ENGINES = ("score", "predict", "incremental")
 MIN_BLOCKS, MAX_BLOCKS = 8, 64  # of windows: shared by workers, each of whom gets the estimator
 BLOCK_SAMPLES = 50_000  # samples times windows; less is not worth a block
 MAX_ROWS = 512  # the incremental engine holds at a time
@@ -30,14 +34,12 @@ class Task:
         Fitted.
     samples : Samples
     truth : Truth
-    windows : list of ndarray
-        Flat indices of the features each window hides.
-    score : Score
-        Used by the score engine unless the score is accuracy.
-    accuracy : bool
-        Whether the score is the share of correct predictions.
-    row_by_row : bool
-        Whether predictions do not depend on the batch.
+    regions : list of ndarray
+        Flat indices of the features each region hides.
+    scores : dict of str -> Score or None
+        What to compute, by name; None stands for the share of correct predictions.
+    n_repeats : int
+        Draws of a random fill per region. A region and a draw make a *window*.
     batch_size : int or None
         Rows per call of ``predict``; None bounds them by memory.
     n_jobs : int or None
@@ -48,13 +50,32 @@ class Task:
     estimator: object
     samples: Samples
     truth: Truth
-    windows: list
-    score: Score
-    accuracy: bool
-    row_by_row: bool
+    regions: list
+    scores: dict
+    n_repeats: int = 1
     batch_size: int | None = None
     n_jobs: int | None = None
     verbose: int = 0
+
+    @property
+    def n_windows(self):
+        """Number of pairs of region and draw of the fill."""
+        return len(self.regions) * self.n_repeats
+
+    def window(self, index):
+        """Return the features that a window hides, and their fill."""
+        features = self.regions[index // self.n_repeats]
+        return features, self.samples.fill.values(features, index)
+
+    @property
+    def counts_labels(self):
+        """Whether correct predictions are counted, in all and by class."""
+        return self.truth.classes is not None
+
+    @property
+    def other_scores(self):
+        """Scores other than accuracy, by name."""
+        return {name: score for name, score in self.scores.items() if score is not None}
 
     @property
     def batch_rows(self):
@@ -62,41 +83,167 @@ class Task:
         row_bytes = self.samples.values.dtype.itemsize * self.samples.values.shape[1]
         return self.batch_size or max(1, int(MAX_BATCH_BYTES / row_bytes))
 
-    def is_correct(self, flat, rows):
-        """Predict flat samples that stem from `rows`; return which are right."""
-        labels = np.asarray(self.estimator.predict(self.samples.restore(flat)))
-        if labels.shape != (len(flat),):
+    def predict(self, flat):
+        """Predict flat samples: one label each."""
+        return self.read_labels(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    @staticmethod
+    def read_labels(labels, n_samples):
+        """Return predictions as an array, one label per sample."""
+        labels = np.asarray(labels)
+        if labels.shape != (n_samples,):
             raise ValueError(
-                f"Got predictions of shape {labels.shape}, but expected ({len(flat)},): "
+                f"Got predictions of shape {labels.shape}, but expected ({n_samples},): "
                 "one label per sample."
             )
-        return labels == self.truth.y[rows]
+        return labels
+
+    @cached_property
+    def bare_labels(self):
+        """Predictions with nothing hidden, of shape (n_samples,)."""
+        rows = np.arange(len(self.samples))
+        batches = np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
+        return np.concatenate([self.predict(self.samples.values[batch]) for batch in batches])
+
+    @cached_property
+    def bare_labels_at_once(self):
+        """The same from one call, for estimators whose predictions depend on the batch."""
+        return self.predict(self.samples.values.copy())
+
+    @cached_property
+    def row_by_row(self):
+        """Whether predictions do not depend on what else is in the batch."""
+        return predicts_row_by_row(self)
+
+
+def measure(task, name="auto"):
+    """Measure every score with every region hidden.
+
+    Parameters
+    ----------
+    task : Task
+    name : {"auto", "score", "predict", "incremental"}
+        "auto" takes the last that is valid.
+
+    Returns
+    -------
+    engine : str
+        The engine that was used.
+    found : dict of str -> WindowScores
+        By the names of ``task.scores``.
+
+    Raises
+    ------
+    ValueError
+        If the engine named is not valid for the task.
+    """
+    if task.other_scores:
+        if name not in ("auto", "score"):
+            raise ValueError(
+                f"Got engine={name!r} with the score {list(task.other_scores)[0]!r} of "
+                f"{type(task.estimator).__name__}, but expected the score to be accuracy and y to "
+                "have one axis: this engine counts correct predictions. Use engine='score'."
+            )
+        return "score", score(task)
+    if name == "score":
+        return name, score(task)
+    if not task.row_by_row:
+        _refuse(
+            name,
+            f"Got different predictions from {type(task.estimator).__name__} for the same rows in "
+            "another batch, but expected none to depend on the batch",
+            "score",
+        )
+        return "score", score(task)
+    if name in ("auto", "incremental"):
+        predictor, reason = open_door(task)
+        if predictor is not None:
+            return "incremental", incremental(task, predictor)
+        if reason is None and name == "incremental":
+            reason = (
+                f"Got engine='incremental' with {type(task.estimator).__name__}, but expected an "
+                "estimator that has `occlusion_predictor`, or a Pipeline of scalers that ends in "
+                "one, X with 2 axes, and a fill that does not know the window"
+            )
+        if reason is not None:
+            _refuse(name, reason, "predict")
+    return "predict", predict(task)
+
+
+def _refuse(name, reason, substitute):
+    """Raise if an engine that is not valid was asked for by name, else warn."""
+    if name != "auto":
+        raise ValueError(f"{reason}: use engine={substitute!r}.")
+    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=4)
 
 
 def score(task):
-    """Score the whole data once per window, with any scorer.
+    """Score the whole data once per window, with any score.
 
-    Accuracy is scored through ``predict``, so that it comes with a standard error and per class.
-    With other scores, a classifier's losses within classes are still those of accuracy; ``predict``
-    gets the changed rows for them.
+    Accuracy is computed from ``predict``, so that it comes with a standard error and per class.
+    With other scores, a classifier's drops within classes are still those of accuracy; ``predict``
+    gets the changed rows for them, unless a score has called it already.
     """
-    everything = np.arange(len(task.samples))
-    if task.accuracy:
-        correct = task.is_correct(task.samples.values.copy(), everything)
-        return _tally_blocks(task, _tally_whole, correct).summarize(task.truth)
-    flat = task.samples.restore(task.samples.values.copy())
-    baseline_score = task.score(flat, task.truth.y, task.truth.weight)
+    X = task.samples.restore(task.samples.values.copy())
+    remembered = RememberedEstimator(task.estimator)
+    truth = task.truth
+    baseline = {
+        k: one(X, truth.y, truth.weight, remembered) for k, one in task.other_scores.items()
+    }
+    tally = None
     correct = None
-    if task.truth.classes is not None:
-        correct = task.is_correct(task.samples.values.copy(), everything)
-    parts = list(_run(task, _score_block, _window_blocks(task), "window", correct))
-    window_scores = np.concatenate([scores for scores, _ in parts])
-    if correct is None:
-        return WindowScores(baseline_score, window_scores)
-    class_losses = np.concatenate(
-        [tally.summarize(task.truth).class_losses for _, tally in parts], 1
-    )
-    return WindowScores(baseline_score, window_scores, class_losses=class_losses)
+    if task.counts_labels:
+        correct = task.bare_labels_at_once == truth.y
+        tally = Tally(truth, task.n_windows)
+        tally.add_baseline(truth, np.arange(len(correct)), correct)
+    window_scores = {name: np.empty(task.n_windows) for name in baseline}
+    blocks = _window_blocks(task)
+    results = _run(task, _score_block, blocks, "window", correct)
+    for block, (scores, part) in zip(blocks, results, strict=True):
+        for name, values in scores.items():
+            window_scores[name][block] = values
+        if tally is not None:
+            tally.add(part, block)
+    accuracy = None if tally is None else tally.summarize(truth, task.n_repeats)
+    found = {}
+    for name, one in task.scores.items():
+        if one is None:
+            found[name] = accuracy
+            continue
+        by_draw = window_scores[name].reshape(-1, task.n_repeats)
+        found[name] = WindowScores(
+            baseline[name],
+            by_draw.mean(axis=1),
+            class_losses=None if accuracy is None else accuracy.class_losses,
+        )
+    return found
+
+
+def _score_block(task, block, correct):
+    """Return other scores by name, (n_windows,) each, and the counts of correct predictions."""
+    truth, others, everyone = task.truth, task.other_scores, np.arange(len(task.samples))
+    scores = {name: np.empty(len(block)) for name in others}
+    tally = Tally(truth, len(block)) if task.counts_labels else None
+    flat = np.empty_like(task.samples.values, order="C")
+    for place, window in enumerate(block):
+        features, fill = task.window(window)
+        np.copyto(flat, task.samples.values)  # the whole: an estimator may write to its input
+        hide(flat, features, fill)
+        X, remembered = task.samples.restore(flat), RememberedEstimator(task.estimator)
+        for name, one in others.items():
+            scores[name][place] = one(X, truth.y, truth.weight, remembered)
+        if tally is None:
+            continue
+        rows, labels = everyone, remembered.known_labels()
+        if labels is None and others and task.row_by_row:
+            rows = task.samples.rows_changed(features, fill)
+            labels = task.predict(task.samples.hidden(rows, features, fill)) if len(rows) else rows
+        elif labels is None:
+            labels = task.predict(flat)
+        labels = task.read_labels(labels, len(rows))
+        flipped = rows[correct[rows] != (labels == truth.y[rows])]
+        tally.add_flips(truth, np.full(len(flipped), place), flipped, correct[flipped])
+    return scores, tally
 
 
 def predict(task):
@@ -104,39 +251,79 @@ def predict(task):
 
     The changed rows of several windows share a call of ``predict``.
     """
-    rows = np.arange(len(task.samples))
-    batches = np.split(rows, range(task.batch_rows, len(rows), task.batch_rows))
-    correct = [task.is_correct(task.samples.values[batch], batch) for batch in batches]
-    return _tally_blocks(task, _tally_changed, np.concatenate(correct)).summarize(task.truth)
+    truth, correct = task.truth, task.bare_labels == task.truth.y
+    tally, blocks = Tally(truth, task.n_windows), _window_blocks(task)
+    tally.add_baseline(truth, np.arange(len(correct)), correct)
+    for block, part in zip(
+        blocks, _run(task, _predict_block, blocks, "window", correct), strict=True
+    ):
+        tally.add(part, block)
+    return dict.fromkeys(task.scores, tally.summarize(truth, task.n_repeats))
 
 
-def incremental(task):
-    """Ask ``estimator.occlusion_predictor`` for the predictions, block of rows by block of rows.
+def _predict_block(task, block, correct):
+    tally = Tally(task.truth, len(block))
+    for batch in _pack(task, block):
+        places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
+        rows = np.concatenate([rows for *_, rows in batch])
+        flat, start = task.samples.values[rows], 0
+        for _, features, fill, piece in batch:
+            hide(flat[start : start + len(piece)], features, fill, piece)
+            start += len(piece)
+        flipped = correct[rows] != (task.predict(flat) == task.truth.y[rows])
+        rows = rows[flipped]
+        tally.add_flips(task.truth, places[flipped], rows, correct[rows])
+    return tally
 
-    In a Pipeline of scalers the last step is asked, in a search the best estimator. The predictor's
-    ``predict(rows, pixels)`` gives the labels of the samples `rows` with the features `pixels`
-    hidden; ``predict_many(rows, windows)``, where it exists, does so for a list of them and returns
-    labels of shape (n_windows, n_rows). Counts in its ``stats``, a dict of numbers, are added up
-    over all calls.
+
+def _pack(task, block):
+    """Yield batches with at most `batch_rows` rows in all.
+
+    A batch is a list of (place of the window in the block, its features, their fill, rows that it
+    changes).
     """
-    flat = task.samples.values
-    make_predictor = find_occlusion_predictor(task.estimator)
-    predictor = make_predictor(task.samples.restore(flat), fill=task.samples.fill)
-    tally, stats = Tally(task.truth, len(task.windows)), {}
-    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(task.windows)))
+    batch, space = [], task.batch_rows
+    for place, window in enumerate(block):
+        features, fill = task.window(window)
+        rows = task.samples.rows_changed(features, fill)
+        while len(rows):
+            batch.append((place, features, fill, rows[:space]))
+            rows, space = rows[space:], space - len(rows[:space])
+            if space == 0:
+                yield batch
+                batch, space = [], task.batch_rows
+    if batch:
+        yield batch
+
+
+def incremental(task, predictor):
+    """Ask an :class:`OcclusionPredictor` for the labels, block of rows by block of rows.
+
+    In a Pipeline of scalers the last step is asked, in a search the best estimator.
+    """
+    tally, totals = Tally(task.truth, task.n_windows), Counter()
+    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // task.n_windows))
     blocks = _split(len(task.samples), -(-len(task.samples) // block_rows))
-    for part, counts in _run(task, _tally_rows, blocks, "sample", predictor):
+    for part, counts in _run(task, _ask_block, blocks, "sample", predictor):
         tally.add(part)
-        stats = _add_counts(stats, counts)
-    return tally.summarize(task.truth, stats or None)
+        totals.update(counts)
+    scores = tally.summarize(task.truth)
+    return dict.fromkeys(task.scores, replace(scores, stats=dict(totals) or None))
 
 
-ENGINES = {"score": score, "predict": predict, "incremental": incremental}
+def _ask_block(task, rows, predictor):
+    tally, y = Tally(task.truth, task.n_windows), task.truth.y[rows]
+    correct = task.bare_labels[rows] == y
+    tally.add_baseline(task.truth, rows, correct)
+    labels, counts = read_labels(predictor, rows, task.regions)
+    windows, flipped = np.nonzero((labels == y) != correct)
+    tally.add_flips(task.truth, windows, rows[flipped], correct[flipped])
+    return tally, counts
 
 
 def _window_blocks(task):
-    n_worth = len(task.windows) * len(task.samples) // BLOCK_SAMPLES
-    return _split(len(task.windows), min(max(n_worth, MIN_BLOCKS), MAX_BLOCKS))
+    n_worth = task.n_windows * len(task.samples) // BLOCK_SAMPLES
+    return _split(task.n_windows, min(max(n_worth, MIN_BLOCKS), MAX_BLOCKS))
 
 
 def _split(n_items, n_blocks):
@@ -149,117 +336,16 @@ def _split(n_items, n_blocks):
 
 def _run(task, work, blocks, unit, *args):
     """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator")
-    n_items = sum(map(len, blocks))
-    with (
-        # Workers are to stop at an interrupt that does not arrive while they are waited for.
-        closing(parallel(delayed(work)(task, block, *args) for block in blocks)) as results,
-        tqdm(total=n_items, desc="ADS", unit=unit, disable=not task.verbose) as progress,
-    ):
-        for block, result in zip(blocks, results, strict=True):
-            progress.update(len(block))
-            yield result
-
-
-def _tally_blocks(task, work, correct):
-    tally, blocks = Tally(task.truth, len(task.windows)), _window_blocks(task)
-    tally.add_baseline(task.truth, np.arange(len(correct)), correct)
-    for block, part in zip(blocks, _run(task, work, blocks, "window", correct), strict=True):
-        tally.add(part, block)
-    return tally
-
-
-def _whole_samples_hidden(task, block):
-    """Yield all samples with each window of the block hidden, in one buffer."""
-    flat = np.empty_like(task.samples.values, order="C")
-    for window in block:
-        np.copyto(flat, task.samples.values)  # the whole: an estimator may write to its input
-        task.samples.hide(flat, task.windows[window])
-        yield flat
-
-
-def _score_block(task, block, correct):
-    scores, tally = [], None if correct is None else Tally(task.truth, len(block))
-    for window, flat in enumerate(_whole_samples_hidden(task, block)):
-        if tally is not None:
-            rows = np.arange(len(flat))
-            if task.row_by_row:
-                rows = task.samples.rows_changed_by(task.windows[block[window]])
-            _tally_window(task, tally, window, flat[rows], rows, correct)
-        scores.append(task.score(task.samples.restore(flat), task.truth.y, task.truth.weight))
-    return scores, tally
-
-
-def _tally_whole(task, block, correct):
-    tally, rows = Tally(task.truth, len(block)), np.arange(len(correct))
-    for window, flat in enumerate(_whole_samples_hidden(task, block)):
-        _tally_window(task, tally, window, flat, rows, correct)
-    return tally
-
-
-def _tally_window(task, tally, window, flat, rows, correct):
-    if len(rows):
-        flipped = rows[correct[rows] != task.is_correct(flat, rows)]
-        tally.add_flips(task.truth, np.full(len(flipped), window), flipped, correct[flipped])
-
-
-def _tally_changed(task, block, correct):
-    tally = Tally(task.truth, len(block))
-    for batch in _pack(task, block):
-        windows = np.repeat([w for w, _ in batch], [len(rows) for _, rows in batch])
-        rows = np.concatenate([rows for _, rows in batch])
-        flat = task.samples.values[rows]
-        start = 0
-        for window, piece in batch:
-            stop = start + len(piece)
-            task.samples.hide(flat[start:stop], task.windows[block[window]], piece)
-            start = stop
-        flipped = correct[rows] != task.is_correct(flat, rows)
-        rows = rows[flipped]
-        tally.add_flips(task.truth, windows[flipped], rows, correct[rows])
-    return tally
-
-
-def _pack(task, block):
-    """Yield batches: lists of (window, rows it changes) with at most `batch_rows` rows in all."""
-    batch, space = [], task.batch_rows
-    for window, features in enumerate(task.windows[w] for w in block):
-        rows = task.samples.rows_changed_by(features)
-        while len(rows):
-            batch.append((window, rows[:space]))
-            rows, space = rows[space:], space - len(rows[:space])
-            if space == 0:
-                yield batch
-                batch, space = [], task.batch_rows
-    if batch:
-        yield batch
-
-
-def _tally_rows(task, rows, predictor):
-    tally, before = Tally(task.truth, len(task.windows)), dict(getattr(predictor, "stats", {}))
-    y, labels = task.truth.y[rows], np.asarray(predictor.predict(rows, np.arange(0)))
-    correct = labels == y
-    tally.add_baseline(task.truth, rows, correct)
-    if hasattr(predictor, "predict_many"):
-        labels = np.asarray(predictor.predict_many(rows, task.windows))
-    else:
-        labels = _labels_under_windows(task, rows, predictor, labels)
-    windows, flipped = np.nonzero((labels == y) != correct)
-    tally.add_flips(task.truth, windows, rows[flipped], correct[flipped])
-    after = getattr(predictor, "stats", {})
-    return tally, {k: v - before.get(k, 0) for k, v in after.items() if isinstance(v, Number)}
-
-
-def _labels_under_windows(task, rows, predictor, labels):
-    """Predict window by window the rows it changes; return labels of shape (n_windows, n_rows)."""
-    labels = np.tile(labels, (len(task.windows), 1))
-    block = slice(rows[0], rows[-1] + 1)
-    for window, features in enumerate(task.windows):
-        changed = task.samples.rows_changed_by(features, block)
-        if len(changed):
-            labels[window, changed] = predictor.predict(rows[changed], features)
-    return labels
-
-
-def _add_counts(stats, counts):
-    return {k: stats.get(k, 0) + counts.get(k, 0) for k in stats | counts}
+    backend, _ = get_active_backend()
+    # Some backends, multiprocessing and ray among them, return all results at the end only.
+    as_generator = getattr(backend, "supports_return_generator", False)
+    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
+    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+    with tqdm(
+        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+    ) as progress:
+        # Stop the workers even if an interrupt comes while nobody waits for them.
+        with closing(results) if as_generator else nullcontext(results) as results:
+            for block, result in zip(blocks, results, strict=True):
+                progress.update(len(block))
+                yield result

@@ -1,5 +1,7 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -11,14 +13,18 @@ from skff.saliency._checks import (
     check_n_jobs,
     check_verbose,
 )
-from skff.saliency._choice import choose_engine
-from skff.saliency._engines import ENGINES, Task
+from skff.saliency._engines import ENGINES, Task, measure
 from skff.saliency._explanation import ADSExplanation
-from skff.saliency._groups import group_windows
 from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
-from skff.saliency._scoring import is_accuracy, make_score, predicts_labels, predicts_row_by_row
+from skff.saliency._regions import AGGREGATES, group_regions, lay_out_pixels, sliding_windows
+from skff.saliency._scoring import (
+    check_labels,
+    is_accuracy,
+    make_scores,
+    predicts_labels,
+    several,
+)
 from skff.saliency._tally import make_truth
-from skff.saliency._windows import AGGREGATES, lay_out_pixels, sliding_windows
 
 
 class ADSExplainer(BaseEstimator):
@@ -42,10 +48,18 @@ class ADSExplainer(BaseEstimator):
         (H, W), (H, W, C) with channels last, or (L,) for sequences. None takes the trailing axes
         when X has more than 2, which makes (n, C, H, W) an image of C channels; otherwise a square
         image when the number of features is a perfect square of at least 64, else a sequence.
-    fill : float, "mean", array-like or callable, default=0.0
-        What hidden features become: a number, each feature's mean over the samples used, an array
-        of a sample's shape, or a callable that gets X and returns an array that broadcasts to it,
-        a blurred X for example.
+    fill : float, str, array-like, callable or fill, default=0.0
+        What hidden features become: a number, an array of a sample's shape, or a callable that
+        gets X and returns an array that broadcasts to it. More plausible are the fills of
+        :mod:`skff.saliency.fills`, which may know what else is hidden, by name ("mean", "blur",
+        "permute", "conditional", "inpaint") or as objects, and your own: an object with
+        ``sample(X, pixels, random_state)``, or a callable with these three arguments.
+    n_repeats : int, default=5
+        Draws of a random fill per window. Their mean is the score with the window hidden, their
+        spread enters the standard error. Fills that are not random are drawn once.
+    channels : {"joint", "separate"}, default="joint"
+        "joint": a window hides all channels of its pixels. "separate": of one channel at a time,
+        and ``explain`` returns a list, one explanation per channel.
     aggregate : {"center", "coverage"}, default="center"
         "center": windows are centred on every `stride`-th pixel, from the first on (and on the
         last, where it would stay uncovered), and clipped at the border; each pixel takes the
@@ -61,8 +75,10 @@ class ADSExplainer(BaseEstimator):
         group (superpixels). A dict of name to members, or a list of members, gives each group as
         flat indices of pixels, DataFrame columns, or a boolean array of the shape of the map.
         Each pixel takes the mean over its groups, NaN outside all of them.
-    scoring : None, str or callable, default=None
-        None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``.
+    scoring : None, str, callable, list or dict, default=None
+        None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``. With
+        a list of names, or a dict of names to any of these, all are computed in one pass and
+        ``explain`` returns a dict of one explanation per score.
         Besides scikit-learn's names, "margin" is the mean margin of the true class; it and
         "neg_log_loss" suit a handful of samples or one.
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
@@ -70,8 +86,9 @@ class ADSExplainer(BaseEstimator):
         per window. "predict": accuracy only, re-predicts only the rows that a window changes.
         "incremental": accuracy only, asks ``estimator.occlusion_predictor(X, fill=fill)``, also
         behind scalers in a Pipeline and in a search. "auto" is the last of these that is valid.
-        The last two need predictions that do not depend on the batch; "auto" checks that on some
-        rows.
+        The last two need predictions that do not depend on the batch, and a predictor is believed
+        only where its labels are those of ``predict``: both are checked on some rows, and a check
+        that fails is an error, or a warning with "auto".
     n_jobs : int or None, default=None
         Number of joblib workers. The result does not depend on it.
     batch_size : int or None, default=None
@@ -80,7 +97,7 @@ class ADSExplainer(BaseEstimator):
         Number or share of samples to use, drawn once without replacement, stratified by class for
         classifiers. None uses all.
     random_state : int, RandomState instance or None, default=None
-        Determines which samples are drawn.
+        Determines which samples are drawn, and random fills.
     verbose : int, default=0
         Shows progress with the time left if above 0.
 
@@ -111,6 +128,8 @@ class ADSExplainer(BaseEstimator):
         stride=1,
         image_shape=None,
         fill=0.0,
+        n_repeats=5,
+        channels="joint",
         aggregate="center",
         mask=None,
         groups=None,
@@ -127,6 +146,8 @@ class ADSExplainer(BaseEstimator):
         self.stride = stride
         self.image_shape = image_shape
         self.fill = fill
+        self.n_repeats = n_repeats
+        self.channels = channels
         self.aggregate = aggregate
         self.mask = mask
         self.groups = groups
@@ -153,7 +174,9 @@ class ADSExplainer(BaseEstimator):
 
         Returns
         -------
-        explanation : ADSExplanation
+        explanation : ADSExplanation, dict of str -> ADSExplanation, or list of either
+            A dict by name where `scoring` asks for several scores; a list, one per channel, with
+            ``channels="separate"``.
 
         Raises
         ------
@@ -167,58 +190,41 @@ class ADSExplainer(BaseEstimator):
             If the estimator is not fitted.
         """
         self._check_parameters()
+        rng = check_random_state(self.random_state)
         sample_shape, y, weight = check_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(sample_shape, self.image_shape)
-        windows, group_names = self._make_windows(pixel_features, _column_names(X))
+        regions = self._make_regions(pixel_features, _column_names(X))
         X, y, weight = draw_samples(
-            self.estimator,
-            X,
-            y,
-            weight,
-            max_samples=self.max_samples,
-            random_state=self.random_state,
+            self.estimator, X, y, weight, max_samples=self.max_samples, random_state=rng
         )
-        samples = make_samples(self.estimator, X, fill=self.fill, pixel_features=pixel_features)
-        task = self._make_task(samples, y, weight, windows)
-        engine = choose_engine(self.engine, task)
-        scores = ENGINES[engine](task)
-        return ADSExplanation(
-            **_maps(scores, windows),
-            classes=task.truth.classes,
-            fold_weights=scores.fold_weights,
-            window_centers=windows.centers,
-            group_names=group_names,
-            feature_names=_feature_names(X, windows),
-            image_shape=windows.image_shape,
-            **self._window_settings(len(windows.image_shape)),
-            scoring=task.score.name,
-            n_samples=len(samples),
-            engine=engine,
-            engine_stats=scores.stats,
+        samples = make_samples(
+            self.estimator, X, fill=self.fill, pixel_features=pixel_features, random_state=rng
         )
+        task = self._make_task(samples, y, weight)
+        if self.channels == "joint":
+            return self._explain_regions(task, regions, regions.features())
+        channels = range(pixel_features.shape[-1])
+        return [self._explain_regions(task, regions, regions.features(c)) for c in channels]
 
     def _check_parameters(self):
         check_choice("aggregate", self.aggregate, AGGREGATES)
+        check_choice("channels", self.channels, ["joint", "separate"])
         check_choice("engine", self.engine, ["auto", *ENGINES])
+        check_count("n_repeats", self.n_repeats)
         check_count("batch_size", self.batch_size, optional=True)
         check_n_jobs(self.n_jobs)
         check_verbose(self.verbose)
-        check_random_state(self.random_state)
-        make_score(self.estimator, self.scoring)
+        make_scores(self.estimator, self.scoring, counts_labels=False)
         check_fitted(self.estimator)
 
-    def _make_windows(self, pixel_features, columns):
-        """Return the windows, or groups in their place, and the groups' names."""
-        names = None
+    def _make_regions(self, pixel_features, columns):
+        """Return windows, or groups in their place, that pixels to be explained read."""
         if self.groups is None:
             settings = self._window_settings(pixel_features.ndim - 1)
-            windows = sliding_windows(pixel_features, **settings)
+            regions = sliding_windows(pixel_features, **settings)
         else:
-            windows, names = group_windows(self.groups, pixel_features, columns)
-        if self.mask is None:
-            return windows, names
-        kept = windows.read_within(_check_mask(self.mask, windows.image_shape))
-        return windows.restrict(self.mask, kept), names if names is None else names[kept]
+            regions = group_regions(self.groups, pixel_features, columns)
+        return regions if self.mask is None else regions.restrict(self.mask)
 
     def _window_settings(self, n_axes):
         if self.groups is not None:
@@ -229,36 +235,53 @@ class ADSExplainer(BaseEstimator):
             "aggregate": self.aggregate,
         }
 
-    def _make_task(self, samples, y, weight, windows):
-        accuracy = is_accuracy(self.estimator, self.scoring) and y.ndim == 1
-        is_labels = accuracy or predicts_labels(self.estimator, samples, y)
-        needs_probe = is_labels and not (accuracy and self.engine in ("score", "incremental"))
+    def _make_task(self, samples, y, weight):
+        """Return the task without regions."""
+        scorings = self.scoring.values() if isinstance(self.scoring, dict) else self.scoring
+        scorings = scorings if several(self.scoring) else [self.scoring]
+        wants_accuracy = any(is_accuracy(self.estimator, one) for one in scorings)
+        if wants_accuracy and y.ndim == 1:
+            check_labels(self.estimator, samples, y)
+            is_labels = True
+        else:
+            is_labels = predicts_labels(self.estimator, samples, y)
         return Task(
             estimator=self.estimator,
             samples=samples,
             truth=make_truth(y, weight, is_labels=is_labels),
-            windows=windows.features(),
-            score=make_score(self.estimator, self.scoring),
-            accuracy=accuracy,
-            row_by_row=needs_probe and predicts_row_by_row(self.estimator, samples, y),
+            regions=[],
+            scores=make_scores(self.estimator, self.scoring, counts_labels=is_labels),
+            n_repeats=self.n_repeats if samples.fill.is_random else 1,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
 
+    def _explain_regions(self, task, regions, features):
+        """Return an explanation, or a dict of them by the names of several scores."""
+        engine, found = measure(replace(task, regions=features), self.engine)
+        explanations = {
+            name: ADSExplanation(
+                **_maps(scores, regions),
+                classes=task.truth.classes,
+                fold_weights=scores.fold_weights,
+                window_centers=regions.centers,
+                group_names=regions.names,
+                feature_names=_feature_names(task.samples, regions),
+                image_shape=regions.image_shape,
+                **self._window_settings(len(regions.image_shape)),
+                scoring=name,
+                n_samples=len(task.samples),
+                engine=engine,
+                engine_stats=scores.stats,
+            )
+            for name, scores in found.items()
+        }
+        return explanations if several(self.scoring) else next(iter(explanations.values()))
 
-def _check_mask(mask, image_shape):
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
-        raise TypeError(f"Got mask={mask!r}, but expected a boolean array or None.")
-    if mask.shape != image_shape:
-        raise ValueError(f"Got mask of shape {mask.shape}, but expected {image_shape}, as the map.")
-    if not mask.any():
-        raise ValueError("Got mask without a pixel, but expected at least one to explain.")
-    return mask
 
-
-def _maps(scores, windows):
-    """Turn what was measured per window into maps."""
+def _maps(scores, regions):
+    """Turn what was measured per region into maps."""
     losses = scores.baseline_score - scores.window_scores
     maps = {
         "importances": losses,
@@ -269,9 +292,9 @@ def _maps(scores, windows):
         "per_class": scores.class_losses,
         "fold_importances": scores.fold_losses,
     }
-    maps = {k: v if v is None else windows.to_map(v) for k, v in maps.items()}
+    maps = {k: v if v is None else regions.to_map(v) for k, v in maps.items()}
     if maps["p_values"] is not None:
-        maps["p_values"] = np.minimum(1, maps["p_values"] * np.where(windows.n_read > 1, 2, 1))
+        maps["p_values"] = np.minimum(1, maps["p_values"] * np.where(regions.n_read > 1, 2, 1))
     return maps | {
         "baseline_score": scores.baseline_score,
         "window_scores": scores.window_scores,
@@ -285,7 +308,7 @@ def _column_names(X):
     return [str(name) for name in X.columns] if hasattr(X, "iloc") else None
 
 
-def _feature_names(X, windows):
+def _feature_names(samples, regions):
     """Return the columns of a DataFrame that are the pixels of a map with one axis, or None."""
-    names = _column_names(X)
-    return None if names is None or len(windows.image_shape) > 1 else np.array(names)
+    names = _column_names(samples.restore(samples.values[:1]))
+    return None if names is None or len(regions.image_shape) > 1 else np.array(names)

@@ -6,7 +6,7 @@ from sklearn.utils import get_tags, resample
 from sklearn.utils.validation import check_is_fitted
 
 from skff.saliency._checks import check_max_samples, check_target, check_weight
-from skff.saliency._fills import resolve_fill
+from skff.saliency._filling import FixedFill, resolve_fill
 from skff.saliency._samples import Samples, check_finite, make_restore, read_array
 
 
@@ -65,7 +65,7 @@ def draw_samples(estimator, X, y, weight, *, max_samples, random_state):
     return X, y[rows], None if weight is None else weight[rows]
 
 
-def make_samples(estimator, X, *, fill, pixel_features):
+def make_samples(estimator, X, *, fill, pixel_features, random_state):
     """Return X as :class:`Samples` whose hidden features become `fill`.
 
     Parameters
@@ -73,19 +73,25 @@ def make_samples(estimator, X, *, fill, pixel_features):
     estimator : object
         Says whether NaN may be filled in.
     X : array-like or DataFrame
-    fill : float, str, array-like or callable
+    fill : float, str, array-like, callable or fill
         As in :class:`ADSExplainer`.
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel.
+    random_state : RandomState
+        Of random fills.
 
     Returns
     -------
     samples : Samples
     """
     values, sample_shape = read_array(X)
-    fill, values = resolve_fill(fill, X, values, sample_shape, pixel_features.shape)
-    check_finite("fill", fill, allow_nan=allows_nan(estimator))
-    return Samples(values, fill, make_restore(X, sample_shape, fill))
+    fill, values = resolve_fill(fill, X, values, sample_shape, pixel_features, random_state)
+    # What a fill that knows the window gives becomes known window by window: try it once.
+    everything = np.arange(values.shape[1])
+    examples = fill.array if isinstance(fill, FixedFill) else fill.values(everything[:1], 0)
+    check_finite("fill", examples, allow_nan=allows_nan(estimator))
+    columns = examples if isinstance(fill, FixedFill) else None
+    return Samples(values, fill, make_restore(X, sample_shape, columns))
 
 
 def is_known_classifier(estimator):

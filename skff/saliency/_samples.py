@@ -7,6 +7,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite
 
+N_PROBES = 128  # rows whose predictions are compared
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -16,14 +18,14 @@ class Samples:
     ----------
     values : ndarray of shape (n_samples, n_features)
         Samples; never written to.
-    fill : ndarray of shape (1, n_features) or (n_samples, n_features)
-        What a hidden feature is replaced by, in the type of `values`.
+    fill : FixedFill or WindowFill
+        What hidden features are replaced by, in the type of `values`.
     restore : callable
         Gives flat samples the form of the user's X: its shape, or a DataFrame.
     """
 
     values: np.ndarray
-    fill: np.ndarray
+    fill: object
     restore: object
 
     def __len__(self):
@@ -34,23 +36,32 @@ class Samples:
         """Whether the user's X has 2 axes."""
         return np.ndim(self.restore(self.values[:1])) == 2
 
-    def predict(self, estimator, rows):
-        """Return the predictions for some rows, nothing hidden."""
-        return np.asarray(estimator.predict(self.restore(self.values[rows])))
+    def some_rows(self):
+        """Return up to 128 rows, evenly spread."""
+        return np.unique(np.linspace(0, len(self) - 1, N_PROBES).astype(int))
 
-    def rows_changed_by(self, features, block=slice(None)):
-        """Return the rows, counted within `block`, in which some features differ from the fill."""
-        values, fill = self.values[block, features], self.fill[:, features]
+    def rows_changed(self, features, fill, block=slice(None)):
+        """Return the rows, counted within `block`, in which some features differ from their fill.
+
+        `fill` has shape (1, n_hidden) or (n_samples, n_hidden).
+        """
+        values = self.values[block, features]
         fill = fill if len(fill) == 1 else fill[block]
         different = values != fill
         if values.dtype.kind in "fcO":
             different &= ~((values != values) & (fill != fill))  # both missing: nothing changes
         return np.flatnonzero(different.any(axis=1))
 
-    def hide(self, flat, features, rows=slice(None)):
-        """Replace `features` in `flat`, which holds the samples `rows`, by their fill."""
-        fill = self.fill[:, features]
-        flat[:, features] = fill if len(fill) == 1 else fill[rows]
+    def hidden(self, rows, features, fill):
+        """Return a copy of the samples `rows` with `features` replaced by their fill."""
+        flat = self.values[rows]
+        hide(flat, features, fill, rows)
+        return flat
+
+
+def hide(flat, features, fill, rows=slice(None)):
+    """Replace `features` in `flat`, which holds the samples `rows`, by their fill."""
+    flat[:, features] = fill if len(fill) == 1 else fill[rows]
 
 
 def read_array(X):
@@ -99,8 +110,8 @@ def make_restore(X, sample_shape, fill):
     ----------
     X : array-like of shape (n_samples, ...) or pandas.DataFrame
     sample_shape : tuple of int
-    fill : ndarray of shape (1, n_features) or (n_samples, n_features)
-        Columns of integers become floats where their fill is none.
+    fill : ndarray of shape (1, n_features) or (n_samples, n_features), or None
+        Columns of integers become floats where their fill is none, or not known.
 
     Returns
     -------
@@ -108,7 +119,8 @@ def make_restore(X, sample_shape, fill):
     """
     if not hasattr(X, "iloc"):
         return partial(_to_shape, sample_shape=sample_shape)
-    fits = [_holds(dtype, column) for dtype, column in zip(X.dtypes, fill.T, strict=True)]
+    columns = [None] * len(X.dtypes) if fill is None else fill.T
+    fits = [_holds(dtype, column) for dtype, column in zip(X.dtypes, columns, strict=True)]
     types = {k: dtype for k, (dtype, fit) in enumerate(zip(X.dtypes, fits, strict=True)) if fit}
     return partial(_to_frame, frame_type=type(X), columns=X.columns, types=types)
 
@@ -116,7 +128,7 @@ def make_restore(X, sample_shape, fill):
 def _holds(dtype, values):
     if dtype.kind not in "biu":
         return True
-    return all(float(value).is_integer() for value in values)
+    return values is not None and all(float(value).is_integer() for value in values)
 
 
 def _to_frame(flat, *, frame_type, columns, types):

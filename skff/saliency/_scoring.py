@@ -1,8 +1,9 @@
 """What the score is, and whether it is plain accuracy."""
 
 from dataclasses import dataclass
+from functools import wraps
 from inspect import getattr_static
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -22,8 +23,40 @@ ACCURACY_OWNERS = (
     KNeighborsClassifier,
     RadiusNeighborsClassifier,
 )
-N_PROBES = 128  # rows predicted in different company to see whether it matters
-N_ALONE = 8  # of them, also predicted alone
+RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
+
+
+class RememberedEstimator:
+    """Answers as an estimator does on one X, and computes each answer once.
+
+    Several scores of the same data share predictions by it.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+    """
+
+    def __init__(self, estimator):
+        self._estimator, self._answers = estimator, {}
+
+    def __getattr__(self, name):
+        attribute = getattr(self._estimator, name)
+        if name not in RESPONSES:
+            return attribute
+
+        @wraps(attribute)  # scikit-learn reads a method's name
+        def answer(X):
+            if name not in self._answers:
+                self._answers[name] = attribute(X)
+            return self._answers[name]
+
+        return answer
+
+    def known_labels(self):
+        """Return what ``predict`` returned, or None if it was not called."""
+        return self._answers.get("predict")
 
 
 @dataclass(frozen=True)
@@ -38,20 +71,28 @@ class Score:
         ``scorer(estimator, X, y)`` returns a number; ``sample_weight`` is passed when given.
     name : str
         What the score is called in plots.
+    asks_methods_only : bool, default=False
+        Whether the scorer only calls the estimator's methods and reads its attributes, so that
+        another object can answer for it.
     """
 
     estimator: object
     scorer: object
     name: str
+    asks_methods_only: bool = False
 
-    def __call__(self, X, y, sample_weight=None):
+    def __call__(self, X, y, sample_weight=None, remembered=None):
+        """Compute the score; `remembered` may answer in the estimator's place."""
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        score = self.scorer(self.estimator, X, y, **weights)
+        takes_proxy = remembered is not None and self.asks_methods_only
+        score = self.scorer(remembered if takes_proxy else self.estimator, X, y, **weights)
         try:
             score = float(score)
         except (TypeError, ValueError):
             message = f"Got {score!r} from the scorer {self.name!r}, but expected a number."
             raise TypeError(message) from None
+        except OverflowError:
+            score = inf  # an integer above all floats
         if not isfinite(score):
             raise ValueError(
                 f"Got {score} from the scorer {self.name!r}, but expected a finite number: "
@@ -95,11 +136,64 @@ def make_score(estimator, scoring):
             f"Got scoring={scoring!r}, but expected None, a scorer's name or a callable."
         )
     if scoring in SCORERS:
-        return Score(estimator, SCORERS[scoring], scoring)
+        return Score(estimator, SCORERS[scoring], scoring, asks_methods_only=True)
     names = sorted({*get_scorer_names(), *SCORERS})
     if scoring not in names:
         raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
-    return Score(estimator, get_scorer(scoring), scoring)
+    return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
+
+
+def make_scores(estimator, scoring, *, counts_labels):
+    """Return what a parameter `scoring` asks for.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+    scoring : None, str, callable, list of str, or dict of str -> None, str or callable
+        Several scores are a list of names, or a dict.
+    counts_labels : bool
+        Whether predictions are labels to be counted.
+
+    Returns
+    -------
+    scores : dict of str -> Score or None
+        None for accuracy, which is counted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `make_score`, or if a list or dict is empty, has names twice or keys that are no strings.
+    """
+    named = _named_scorings(scoring)
+    scores = {name: make_score(estimator, one) for name, one in named.items()}
+    return {
+        (name if several(scoring) else score.name): None
+        if counts_labels and is_accuracy(estimator, named[name])
+        else score
+        for name, score in scores.items()
+    }
+
+
+def several(scoring):
+    """Say whether `scoring` asks for several scores."""
+    return isinstance(scoring, list | tuple | set | dict)
+
+
+def _named_scorings(scoring):
+    if not several(scoring):
+        return {"": scoring}
+    if not scoring:
+        raise ValueError(f"Got scoring={scoring!r}, but expected at least one score.")
+    names = list(scoring)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"Got scoring={scoring!r}, but expected names of scorers, or a dict whose keys are "
+            "strings."
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"Got scoring={scoring!r}, but expected each name once.")
+    return scoring if isinstance(scoring, dict) else dict(zip(names, names, strict=True))
 
 
 def _own_score(estimator, X, y, **weights):
@@ -135,34 +229,34 @@ def predicts_labels(estimator, samples, y):
     """Say whether a classifier's predictions for some rows are labels of the same kind as `y`."""
     if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
         return False
-    rows = _some_rows(samples)
     try:
-        accuracy_score(y[rows], samples.predict(estimator, rows))
+        check_labels(estimator, samples, y)
     except ValueError:
         return False
     return True
 
 
-def predicts_row_by_row(estimator, samples, y):
+def check_labels(estimator, samples, y):
+    """Raise ValueError unless predictions for some rows are labels of the same kind as `y`."""
+    rows = samples.some_rows()
+    found = np.asarray(estimator.predict(samples.restore(samples.values[rows])))
+    try:
+        accuracy_score(y[rows], found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Got predictions like {found.ravel()[:1].tolist()} for targets like "
+            f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
+        ) from error
+
+
+def predicts_row_by_row(task):
     """Say whether some rows get the same predictions whatever else is in the batch.
 
     Predicts up to 128 rows together, every other one of them in reversed order, and 8 alone;
     random predictions and dependence on the batch show up as differences.
-
-    Raises
-    ------
-    ValueError
-        If the predictions are not labels of the same kind as `y`.
     """
-    rows = _some_rows(samples)
-    together = samples.predict(estimator, rows)
-    accuracy_score(y[rows], together)  # raises where labels are of different kinds
+    values, rows = task.samples.values, task.samples.some_rows()
+    together = task.predict(values[rows])
     half = np.arange(0, len(rows), 2)[::-1]
-    companies = [half, *np.split(half, len(half))[:N_ALONE]]
-    return all(
-        np.array_equal(together[some], samples.predict(estimator, rows[some])) for some in companies
-    )
-
-
-def _some_rows(samples):
-    return np.unique(np.linspace(0, len(samples) - 1, N_PROBES).astype(int))
+    batches = [half, *np.split(half, len(half))[:N_ALONE]]
+    return all(np.array_equal(together[some], task.predict(values[rows[some]])) for some in batches)

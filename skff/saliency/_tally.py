@@ -1,6 +1,6 @@
 """Counts of the predictions that each window spoils or mends, and what follows from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binom, norm
@@ -78,6 +78,31 @@ class WindowScores:
     fold_weights: np.ndarray | None = None
     stats: dict | None = None
 
+    def average(self, n_repeats):
+        """Average over the draws of a random fill: windows of a region lie beside each other.
+
+        The variance of a mean over draws is at most the mean of their sampling variances, to which
+        the variance between draws is added. Twice a mean of p-values is one, whatever their
+        dependence.
+        """
+
+        def mean(values):
+            return values.reshape(*values.shape[:-1], -1, n_repeats).mean(axis=-1)
+
+        error, p_values = self.standard_error, self.p_values
+        if error is not None:
+            spread = self.window_scores.reshape(-1, n_repeats).var(axis=1, ddof=1)
+            error = np.sqrt(mean(error**2) + spread / n_repeats)
+            p_values = np.minimum(1, 2 * mean(p_values))
+        return replace(
+            self,
+            window_scores=mean(self.window_scores),
+            standard_error=error,
+            p_values=p_values,
+            class_losses=mean(self.class_losses),
+            fold_losses=mean(self.fold_losses),
+        )
+
 
 class Tally:
     """Sums over samples; sums of several tallies over disjoint work add up.
@@ -140,22 +165,23 @@ class Tally:
         self.moments[:, windows] += other.moments
         return self
 
-    def summarize(self, truth, stats=None):
-        """Return the scores that follow from the sums."""
+    def summarize(self, truth, n_repeats=1):
+        """Return the scores that follow from the sums, regions with `n_repeats` windows each."""
         class_weights = _sums(truth, truth.codes, slice(None), self.lost.shape[1])
         fold_weights = _sums(truth, truth.folds, slice(None), self.fold_lost.shape[1])
         total, correct = class_weights.sum(), self.correct.sum()
         standard_error = self._standard_error(truth, total) if len(truth.y) > 1 else None
-        return WindowScores(
+        p_values = None if standard_error is None else self._p_values(truth, standard_error)
+        by_window = WindowScores(
             baseline_score=float(correct / total),
             window_scores=(correct - self.lost.sum(axis=1)) / total,
             standard_error=standard_error,
-            p_values=None if standard_error is None else self._p_values(truth, standard_error),
+            p_values=p_values,
             class_losses=(self.lost / class_weights).T,
             fold_losses=(self.fold_lost / fold_weights).T,
             fold_weights=fold_weights,
-            stats=stats,
         )
+        return by_window if n_repeats == 1 else by_window.average(n_repeats)
 
     def _standard_error(self, truth, total):
         """Return the standard error of the (weighted) mean of d, with ddof=1.

@@ -6,14 +6,20 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skff.saliency._explainer import ADSExplainer, _column_names
+from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import read_array
-from skff.saliency._windows import lay_out_pixels
+from skff.saliency._scoring import several
 
 
 def check_explainer(explainer):
-    """Raise TypeError unless `explainer` is an ADSExplainer."""
+    """Raise unless `explainer` is an ADSExplainer that returns a single explanation."""
     if not isinstance(explainer, ADSExplainer):
         raise TypeError(f"Got explainer={explainer!r}, but expected an ADSExplainer.")
+    if explainer.channels != "joint" or several(explainer.scoring):
+        raise ValueError(
+            f"Got an explainer with channels={explainer.channels!r} and scoring="
+            f"{explainer.scoring!r}, but expected 'joint' and one score: one map at a time."
+        )
 
 
 def with_params(explainer, **changes):
@@ -54,8 +60,9 @@ class Unions:
         self.single = explainer.explain(*self._data)
         self.masks = _region_masks(explainer, X)
         self.names = _region_names(self.single)
-        # The engine is settled, and has been warned about if need be.
-        self._explainer = with_params(explainer, mask=None, engine=self.single.engine, verbose=0)
+        fell_back = self.single.engine == "score"  # and has warned: once is enough
+        engine = "score" if fell_back else explainer.engine
+        self._explainer = with_params(explainer, mask=None, engine=engine, verbose=0)
 
     def explain(self, chosen):
         """Explain some unions of regions.
@@ -77,8 +84,8 @@ class Unions:
 
 def _region_masks(explainer, X):
     pixel_features = lay_out_pixels(read_array(X)[1], explainer.image_shape)
-    windows, _ = explainer._make_windows(pixel_features, _column_names(X))
-    return windows.hidden.toarray().astype(bool).reshape(-1, *windows.image_shape)
+    regions = explainer._make_regions(pixel_features, _column_names(X))
+    return regions.hidden.toarray().astype(bool).reshape(-1, *regions.image_shape)
 
 
 def _region_names(explanation):

@@ -9,8 +9,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skff.saliency._checks import check_count, check_n_jobs
 from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
+from skff.saliency._regions import lay_out_pixels
+from skff.saliency._samples import hide
 from skff.saliency._scoring import make_score
-from skff.saliency._windows import lay_out_pixels
 
 
 def deletion_curve(
@@ -234,7 +235,7 @@ def _curves(
     maps = _named_maps(maps, pixel_features.shape[:-1])
     draw = {"max_samples": max_samples, "random_state": rng}
     X, y, weight = draw_samples(estimator, X, y, weight, **draw)
-    samples = make_samples(estimator, X, fill=fill, pixel_features=pixel_features)
+    samples = make_samples(estimator, X, fill=fill, pixel_features=pixel_features, random_state=rng)
     features = pixel_features.reshape(-1, pixel_features.shape[-1])
     orders = [_order(importances, rng) for importances in maps.values()]
     orders += [rng.permutation(len(features)) for _ in range(n_random)]
@@ -288,6 +289,7 @@ def _scores_along(kind, score, samples, y, weight, features, shares):
     for n_pixels in np.rint(shares * len(features)).astype(int):
         hidden = features[:n_pixels] if kind == "deletion" else features[n_pixels:]
         flat = samples.values.copy()
-        samples.hide(flat, hidden.ravel())
+        if len(hidden):
+            hide(flat, hidden.ravel(), samples.fill.values(hidden.ravel(), int(n_pixels)))
         scores.append(score(samples.restore(flat), y, weight))
     return np.array(scores)

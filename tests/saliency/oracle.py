@@ -81,16 +81,12 @@ class BatchClassifier(FixedClassifier):
 
 
 class LinearClassifier(FixedClassifier):
-    """Takes the class of the largest of random linear functions; opens the occlusion door.
+    """Takes the class of the largest of random linear functions; opens the occlusion door."""
 
-    `many` says whether its predictor has the optional `predict_many`.
-    """
-
-    def __init__(self, n_features=1, n_classes=3, seed=0, many=True):
+    def __init__(self, n_features=1, n_classes=3, seed=0):
         self.n_features = n_features
         self.n_classes = n_classes
         self.seed = seed
-        self.many = many
 
     def coefs(self):
         # Small integers: sums are exact in any order, so ties are ties in every engine.
@@ -101,26 +97,20 @@ class LinearClassifier(FixedClassifier):
         return (np.asarray(X, dtype=float) @ self.coefs()).argmax(axis=1)
 
     def occlusion_predictor(self, X, *, fill):
-        predictor = ManyPredictor if self.many else OnePredictor
-        return predictor(np.asarray(X, dtype=float), fill, self.coefs())
+        return LinearPredictor(np.asarray(X, dtype=float), fill, self.coefs())
 
 
-class OnePredictor:
+class LinearPredictor:
     """Updates the linear functions by what a window changes."""
 
     def __init__(self, X, fill, coefs):
         self.X, self.fill, self.coefs = X, np.broadcast_to(fill, X.shape), coefs
         self.base = X @ coefs
-        self.stats = {"updates": 0}
-
-    def predict(self, rows, pixels):
-        self.stats["updates"] += len(rows) * len(pixels)
-        change = self.fill[rows][:, pixels] - self.X[rows][:, pixels]
-        return (self.base[rows] + change @ self.coefs[pixels]).argmax(axis=1)
-
-
-class ManyPredictor(OnePredictor):
-    """Does so for several windows at once."""
 
     def predict_many(self, rows, windows):
-        return np.stack([self.predict(rows, pixels) for pixels in windows])
+        labels = [self.predict(rows, pixels) for pixels in windows]
+        return np.stack(labels), {"updates": len(rows) * sum(map(len, windows))}
+
+    def predict(self, rows, pixels):
+        change = self.fill[rows][:, pixels] - self.X[rows][:, pixels]
+        return (self.base[rows] + change @ self.coefs[pixels]).argmax(axis=1)

@@ -21,8 +21,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetClassifier
 
 from skff.saliency import ADSExplainer
-from skff.saliency._fills import FILLS
 from skff.saliency._scoring import is_accuracy
+from skff.saliency.fills import FILLS
 
 
 @pytest.fixture(scope="module")
@@ -494,7 +494,7 @@ def test_x_with_other_features_than_fitted_is_named(bayes):
 
 def test_mean_of_words_is_refused():
     X = pd.DataFrame({"word": ["a", "b"]})
-    with pytest.raises(ValueError, match="fill='mean' with features of type"):
+    with pytest.raises(ValueError, match=r"fill=Mean\(\) with features of type"):
         ADSExplainer(ScoreOnly(), window_shape=1, fill="mean").explain(X, [0, 1])
 
 

@@ -180,6 +180,8 @@ def test_heat_map_is_centred_at_zero_and_labelled():
         ({"top_k": 2.0}, TypeError, "top_k=2.0"),
         ({"overlap": 1}, TypeError, "overlap=1"),
         ({"explainer": XorClassifier()}, TypeError, "expected an ADSExplainer"),
+        ({"explainer": explainer(XorClassifier(), scoring=["accuracy"])}, ValueError, "one score"),
+        ({"explainer": explainer(XorClassifier(), channels="separate")}, ValueError, "'separate'"),
         ({"explainer": ADSExplainer(XorClassifier(), window_shape=2, aggregate="coverage")},
          ValueError, "Got 1 of 1 regions"),
     ],

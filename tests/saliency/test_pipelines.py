@@ -10,7 +10,7 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
 from skff import FFClassifier
 from skff.saliency import ADSExplainer
-from skff.saliency._pipelines import FEATURE_WISE, find_occlusion_predictor
+from skff.saliency._doors import FEATURE_WISE, find_door
 
 FIELDS = ("importances", "window_scores", "standard_error", "p_values", "per_class")
 
@@ -40,7 +40,7 @@ def assert_engines_agree(model, X, y, **params):
 
 
 @pytest.mark.parametrize("fill", [0.0, "mean", lambda X: X.max(axis=1, keepdims=True)])
-@pytest.mark.parametrize("scaler", FEATURE_WISE)
+@pytest.mark.parametrize("scaler", sorted(FEATURE_WISE, key=str))
 def test_a_feature_wise_step_before_the_door_agrees_with_the_score_engine(scaler, fill, digits):
     X, y = digits
     few = {"n_quantiles": 50} if "n_quantiles" in scaler().get_params() else {}
@@ -97,7 +97,7 @@ class OwnPredict(Pipeline):
     ids=["mixes features", "mixes within samples", "no end", "own", "no refit", "no door", "none"],
 )
 def test_other_estimators_have_no_door(model):
-    assert find_occlusion_predictor(model) is None
+    assert find_door(model) is None
 
 
 def test_a_step_that_mixes_features_is_left_to_the_predict_engine(digits):

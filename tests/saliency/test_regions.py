@@ -10,7 +10,7 @@ from torch import tensor
 
 from skff.saliency import ADSExplainer
 from skff.saliency._engines import ENGINES
-from skff.saliency._windows import AGGREGATES
+from skff.saliency._regions import AGGREGATES
 
 
 def labelled(X, seed=1):

@@ -195,7 +195,7 @@ def test_values_are_laid_out_as_a_map():
 def test_values_of_a_table_are_drawn_as_named_bars_with_errors():
     model, X, y = linear_case(4)
     frame = pd.DataFrame(X, columns=["north", "east", "south", "west"])
-    ads = ADSExplainer(LinearClassifier(4, many=False), window_shape=1, engine="predict")
+    ads = ADSExplainer(LinearClassifier(4), window_shape=1, engine="predict")
     found = shapley(ads, frame, y, **METHODS["permutation"])
     display = found.plot()
     assert [bar.get_height() for bar in display.im_] == found.values.tolist()

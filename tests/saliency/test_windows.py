@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skff.saliency._windows import AGGREGATES, lay_out_pixels, sliding_windows
+from skff.saliency._regions import AGGREGATES, lay_out_pixels, sliding_windows
 
 
 @st.composite

@@ -6,7 +6,7 @@ serves all labels, bounds then decide most pairs of sample and window; the rest 
 the changed pre-activations. No label is needed, and nothing is approximated.
 """
 
-import copy
+from collections import Counter
 
 import numpy as np
 import torch
@@ -43,15 +43,11 @@ class OcclusionPredictor:
 
     Attributes
     ----------
-    stats : dict of str -> int
-        Counts over all calls: `pairs` of sample and window; those `unchanged` since the fill was
-        there already; those `decided_by_bounds`; `exact_class_evaluations` for the rest, pairs
-        times classes; and, among these, `near_ties`: pairs whose two best scores differ by no more
-        than `tie` times the largest score. Only there a label may differ from that of ``predict``
-        on an occluded copy. Bounds decide nothing as close as that.
     tie : float
         What rounding may change in a score relative to it: that of a sum as long as the longest
-        one in the network, see `sum_rounding`.
+        one in the network, see `sum_rounding`. Pairs of sample and window whose two best scores
+        are as close as that are near ties: they are predicted anew, from an occluded copy, since
+        their labels depend on how the scores are rounded. Bounds decide nothing as close as that.
 
     Raises
     ------
@@ -75,24 +71,6 @@ class OcclusionPredictor:
         if TrunkBounds.applies(network):
             with computing(network.device):
                 self.bounds = TrunkBounds(network)
-        self.stats = dict.fromkeys(STAGES, 0)
-
-    def predict(self, rows, pixels):
-        """Predict ``X[rows]`` with the features `pixels` set to the fill.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows,)
-            Indices of samples.
-        pixels : ndarray of shape (n_pixels,)
-            Indices of features; may be empty.
-
-        Returns
-        -------
-        y : ndarray of shape (n_rows,)
-            Labels.
-        """
-        return self.predict_many(rows, [pixels])[0]
 
     def predict_many(self, rows, windows):
         """Predict ``X[rows]`` once per window with its features set to the fill.
@@ -108,23 +86,26 @@ class OcclusionPredictor:
         -------
         y : ndarray of shape (n_windows, n_rows)
             Labels.
+        counts : dict of str -> int
+            How many `pairs` of sample and window there were; how many of them were `unchanged`
+            since the fill was there already, and `decided_by_bounds`; for the rest
+            `exact_class_evaluations`, pairs times classes; and how many were `near_ties`.
         """
         rows = np.asarray(rows)
         best = np.empty((len(windows), len(rows)), dtype=np.int64)
         weights = self._padded_weights()
 
         def predict(some_windows, block, some_rows):
-            predictor = copy.copy(self)  # whose counts no other thread changes
-            predictor.stats = dict.fromkeys(self.stats, 0)
             with computing(self.network.device), torch.inference_mode():  # holds for one thread
-                labels = predictor._predict_block(rows[some_rows], block, weights)
-            best[some_windows, some_rows] = labels.T
-            return predictor.stats
+                work = _Block(self, rows[some_rows], block, weights)
+                best[some_windows, some_rows] = work.predict().T
+            return work.counts
 
         pieces = list(self._pieces(windows, len(rows)))
+        totals = Counter(dict.fromkeys(STAGES, 0))
         for counts in map_on_threads(predict, pieces, self.network.device):
-            self.stats.update({name: self.stats[name] + n for name, n in counts.items()})
-        return self.classes[best]
+            totals.update(counts)
+        return self.classes[best], dict(totals)
 
     def _pieces(self, windows, n_rows):
         """Yield windows as a slice, the positions of their pixels and rows as a slice."""
@@ -157,68 +138,100 @@ class OcclusionPredictor:
         weight = self.network.layers[0].weight.t() * self.network.input_scale
         return torch.cat([weight, torch.zeros_like(weight[:1])])
 
-    def _predict_block(self, rows, block, weights):
-        """Return the best class of each pair, (n_rows, n_windows)."""
-        x = self._tensor(self.X[rows])
-        fill = self._tensor(self.fill if len(self.fill) == 1 else self.fill[rows])
-        change = torch.nn.functional.pad(fill - x, (0, 1))  # 0 where nothing is hidden
-        hidden = change[:, block]  # (rows, windows, pixels)
-        changed = (hidden != 0).any(2)
-        self.stats["pairs"] += changed.numel()
-        self.stats["unchanged"] += int((~changed).sum())
-        inputs = self.network.rescale(x)
-        Z = self.network.layers[0].pre_activations(inputs)
-        best = self.network.scores_from(Z).argmax(1).unsqueeze(1).repeat(1, len(block))
-        is_large = self._is_large(inputs, hidden) & changed
-        for k in torch.where(is_large.any(1))[0].tolist():
-            self._predict_anew(x[k], fill[k % len(fill)], block, is_large[k], best[k])
-        near = changed & ~is_large
-        if near.any():
-            self._predict_near(Z, near, hidden, block, weights, best)
-        return best.cpu().numpy()
+    def tensor(self, X):
+        """Return samples as a float32 tensor where the network is."""
+        return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
 
-    def _predict_near(self, Z, near, hidden, block, weights, best):
-        """Write the best class of the pairs `near`, (n_rows, n_windows), from the thin product."""
-        base = None if self.bounds is None else BasePoint(self.bounds, Z)
-        open_pairs = _OpenPairs()
+
+class _Block:
+    """Some samples under some windows: pairs, their labels and counts.
+
+    Parameters
+    ----------
+    predictor : OcclusionPredictor
+        Read only: other threads use it, too.
+    rows : ndarray of shape (n_rows,)
+        Indices of the samples.
+    block : LongTensor of shape (n_windows, n_pixels)
+        Positions of the windows' pixels among the kept features.
+    weights : Tensor of shape (n_kept + 1, n_units)
+        What a unit of change of a feature adds to the first layer's pre-activations.
+    """
+
+    def __init__(self, predictor, rows, block, weights):
+        self.predictor, self.network, self.block = predictor, predictor.network, block
+        self.weights = weights
+        self.x = predictor.tensor(predictor.X[rows])
+        fill = predictor.fill
+        self.fill = predictor.tensor(fill if len(fill) == 1 else fill[rows])
+        self.counts = dict.fromkeys(STAGES, 0)
+
+    def predict(self):
+        """Return the best class of each pair, (n_rows, n_windows)."""
+        change = torch.nn.functional.pad(self.fill - self.x, (0, 1))  # 0 where nothing is hidden
+        hidden = change[:, self.block]  # (rows, windows, pixels)
+        changed = (hidden != 0).any(2)
+        self.counts["pairs"] += changed.numel()
+        self.counts["unchanged"] += int((~changed).sum())
+        inputs = self.network.rescale(self.x)
+        Z = self.network.layers[0].pre_activations(inputs)
+        scores = self.network.scores_from(Z)
+        self.best = scores.argmax(1).unsqueeze(1).repeat(1, len(self.block))
+        self.counts["near_ties"] += int((~changed[self._are_near_ties(scores)]).sum())
+        is_large = self._is_large(inputs, hidden) & changed
+        near = changed & ~is_large
+        is_tie = self._predict_near(Z, near, hidden) if near.any() else torch.zeros_like(near)
+        self._predict_anew(is_large | is_tie)
+        return self.best.cpu().numpy()
+
+    def _predict_near(self, Z, near, hidden):
+        """Write the best class of the pairs `near` from the thin product; return near ties."""
+        bounds = self.predictor.bounds
+        base = None if bounds is None else BasePoint(bounds, Z)
+        open_pairs, is_tie = _OpenPairs(), torch.zeros_like(near)
         for k in range(len(Z)):
             # Of one sample at once as many pairs as the processor's cache holds.
-            pairs = near[k].nonzero().squeeze(1).split(max(1, CACHE_ELEMENTS // self.widest))
-            for windows in filter(len, pairs):
+            n_at_once = max(1, CACHE_ELEMENTS // self.predictor.widest)
+            for windows in filter(len, near[k].nonzero().squeeze(1).split(n_at_once)):
                 # What occlusion adds to Z: the sum of each pair's pixels' changes times weights.
                 D = torch.nn.functional.embedding_bag(
-                    block.index_select(0, windows),
-                    weights,
+                    self.block.index_select(0, windows),
+                    self.weights,
                     per_sample_weights=hidden[k].index_select(0, windows),
                     mode="sum",
                 )
                 if base is not None:
-                    best[k, windows], is_open = base.decide(k, D)
-                    self.stats["decided_by_bounds"] += len(windows) - len(is_open)
+                    self.best[k, windows], is_open = base.decide(k, D)
+                    self.counts["decided_by_bounds"] += len(windows) - len(is_open)
                     windows, D = windows[is_open], D.index_select(0, is_open)
-                open_pairs.append(k * len(block) + windows, D.add_(Z[k]))
+                open_pairs.append(k * len(self.block) + windows, D.add_(Z[k]))
                 if open_pairs.n >= FEWEST_OPEN:
-                    self._evaluate(open_pairs, best)
-        self._evaluate(open_pairs, best)
+                    self._evaluate(open_pairs, is_tie)
+        self._evaluate(open_pairs, is_tie)
+        return is_tie
 
-    def _evaluate(self, open_pairs, best):
-        """Write the best class of open pairs and forget these."""
-        if open_pairs.n:
-            where, Z = open_pairs.pop()
-            parts = Z.split(self.network.rows_per_chunk())
-            best.view(-1)[where] = torch.cat(
-                [self._best(self.network.scores_from(z)) for z in parts]
-            )
+    def _evaluate(self, open_pairs, is_tie):
+        """Write the best class of open pairs, mark near ties, and forget the pairs."""
+        if not open_pairs.n:
+            return
+        where, Z = open_pairs.pop()
+        for pairs, z in zip(
+            *(thing.split(self.network.rows_per_chunk()) for thing in (where, Z)), strict=True
+        ):
+            scores = self.network.scores_from(z)
+            self.counts["exact_class_evaluations"] += scores.numel()
+            self.best.view(-1)[pairs] = scores.argmax(1)
+            tied = self._are_near_ties(scores)
+            self.counts["near_ties"] += int(tied.sum())
+            is_tie.view(-1)[pairs] = tied
 
-    def _best(self, scores):
-        """Return the best class, (n,), and count evaluations and near ties."""
-        self.stats["exact_class_evaluations"] += scores.numel()
-        best = scores.argmax(1)
-        if scores.shape[1] > 1:
-            top = scores.topk(2, dim=1).values
-            apart = top[:, 0] - top[:, 1] > self.tie * scores.abs().amax(1)
-            self.stats["near_ties"] += int((~apart).sum())
-        return best
+    def _are_near_ties(self, scores):
+        """Return where the two best scores agree to rounding, (n,)."""
+        if scores.shape[1] == 1:
+            return torch.zeros_like(scores[:, 0], dtype=bool)
+        top = scores.topk(2, dim=1).values
+        # Not a comparison with <= alone: what overflows is no clear win.
+        return ~(top[:, 0] - top[:, 1] > self.predictor.tie * scores.abs().amax(1))
 
     def _is_large(self, inputs, hidden):
         """Return which samples or changes dwarf the training samples, (n_rows, n_windows).
@@ -233,17 +246,18 @@ class OcclusionPredictor:
             (torch.linalg.vector_norm(inputs, dim=1).unsqueeze(1) <= limit) & (changes <= limit)
         )
 
-    def _predict_anew(self, x, fill, block, chosen, best):
-        """Write the best class of one sample under the chosen windows."""
-        step = max(1, SCRATCH_ELEMENTS // max(len(x), self.network.n_classes * self.widest))
-        for windows in chosen.nonzero().squeeze(1).split(step):
-            is_hidden = x.new_zeros(len(windows), len(x) + 1, dtype=bool)
-            is_hidden = is_hidden.scatter_(1, block[windows], True)[:, :-1]
-            inputs = self.network.rescale(torch.where(is_hidden, fill, x))
-            best[windows] = self._best(self.network.scores(inputs))
-
-    def _tensor(self, X):
-        return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
+    def _predict_anew(self, chosen):
+        """Write the best class of the chosen pairs, (n_rows, n_windows), from occluded copies."""
+        n_features, n_scores = self.x.shape[1], self.network.n_classes * self.predictor.widest
+        step = max(1, SCRATCH_ELEMENTS // max(n_features, n_scores))
+        for k in torch.where(chosen.any(1))[0].tolist():
+            for windows in chosen[k].nonzero().squeeze(1).split(step):
+                is_hidden = self.x.new_zeros(len(windows), n_features + 1, dtype=bool)
+                is_hidden = is_hidden.scatter_(1, self.block[windows], True)[:, :-1]
+                copies = torch.where(is_hidden, self.fill[k % len(self.fill)], self.x[k])
+                scores = self.network.scores(self.network.rescale(copies))
+                self.counts["exact_class_evaluations"] += scores.numel()
+                self.best[k, windows] = scores.argmax(1)
 
 
 class _OpenPairs:

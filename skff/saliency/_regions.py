@@ -1,4 +1,4 @@
-"""Window geometry: the pixels each window hides, and the windows each pixel's value comes from."""
+"""Regions, windows or groups of pixels: what each hides, and which of them each pixel reads."""
 
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -13,8 +13,8 @@ SMALLEST_SQUARE = 64  # features; below, a row of a table is more likely than an
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows over a map of pixels, and how their values become a map.
+class Regions:
+    """Regions of a map of pixels, and how their values become a map.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class Windows:
         Flat indices of the features a pixel consists of.
     image_shape : tuple of int
         Shape of the map.
+    names : ndarray of str of shape (n_windows,) or None
+        Names of groups; None for windows.
     """
 
     hidden: sparse.csr_array
@@ -36,11 +38,16 @@ class Windows:
     centers: np.ndarray
     pixel_features: np.ndarray
     image_shape: tuple
+    names: np.ndarray | None = None
 
-    def features(self):
-        """Return, for each window, the flat indices of the features it hides."""
+    def features(self, channel=None):
+        """Return, for each region, the flat indices of the features it hides.
+
+        Of all channels, or of one.
+        """
+        channels = slice(None) if channel is None else [channel]
         pixels = np.split(self.hidden.indices, self.hidden.indptr[1:-1])
-        return [self.pixel_features[window].ravel() for window in pixels]
+        return [self.pixel_features[region][:, channels].ravel() for region in pixels]
 
     def to_map(self, values):
         """Turn values of shape (..., n_windows) into maps of shape (..., *image_shape).
@@ -56,15 +63,38 @@ class Windows:
         """Number of windows each pixel reads, of shape `image_shape`."""
         return self.read.sum(axis=0).reshape(self.image_shape)
 
-    def read_within(self, mask):
-        """Return the indices of the windows that pixels of a boolean mask read."""
-        return np.flatnonzero(self.read @ mask.ravel())
+    def restrict(self, mask):
+        """Let only the pixels of a boolean mask read, and keep only the regions that they read.
 
-    def restrict(self, mask, kept):
-        """Keep only the windows `kept`, and let only the pixels of a boolean mask read."""
+        Raises
+        ------
+        TypeError, ValueError
+            If `mask` is no boolean array of the shape of the map that marks a pixel of a region.
+        """
+        _check_mask(mask, self.image_shape)
+        kept = np.flatnonzero(self.read @ mask.ravel())
+        if len(kept) == 0:
+            raise ValueError(
+                "Got a mask that spares every group, but expected at least one pixel of a group."
+            )
         read = sparse.csr_array(self.read[kept].multiply(mask.ravel()))
         read.eliminate_zeros()
-        return replace(self, hidden=self.hidden[kept], read=read, centers=self.centers[kept])
+        return replace(
+            self,
+            hidden=self.hidden[kept],
+            read=read,
+            centers=self.centers[kept],
+            names=None if self.names is None else self.names[kept],
+        )
+
+
+def _check_mask(mask, image_shape):
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+        raise TypeError(f"Got mask={mask!r}, but expected a boolean array or None.")
+    if mask.shape != image_shape:
+        raise ValueError(f"Got mask of shape {mask.shape}, but expected {image_shape}, as the map.")
+    if not mask.any():
+        raise ValueError("Got mask without a pixel, but expected at least one to explain.")
 
 
 def lay_out_pixels(sample_shape, image_shape):
@@ -141,7 +171,7 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
 
     Returns
     -------
-    windows : Windows
+    regions : Regions
 
     Raises
     ------
@@ -155,7 +185,7 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
     axes = list(map(AGGREGATES[aggregate], image_shape, window_shape, stride))
     centers, hidden, read = zip(*axes, strict=True)
     grid = np.meshgrid(*centers, indexing="ij")
-    return Windows(
+    return Regions(
         hidden=reduce(_outer, hidden),
         read=reduce(_outer, read),
         centers=np.stack([axis.ravel() for axis in grid], axis=1),
@@ -219,3 +249,91 @@ def coverage_axis(length, window, stride):
 
 
 AGGREGATES = {"center": center_axis, "coverage": coverage_axis}
+
+
+def group_regions(groups, pixel_features, columns=None):
+    """Make one window of each group.
+
+    Parameters
+    ----------
+    groups : ndarray of the shape of the map, dict or list
+        An array labels every pixel with its group. A dict of name to members, or a list of
+        members, gives each group as flat indices of pixels, column names, or a boolean array of
+        the shape of the map; groups may overlap and leave pixels out.
+    pixel_features : ndarray of shape (*image_shape, n_channels)
+        Flat indices of the features of each pixel.
+    columns : sequence of str or None, default=None
+        Names of the pixels of a map with one axis.
+
+    Returns
+    -------
+    regions : Regions
+        Pixels outside all groups read none and are NaN on maps.
+
+    Raises
+    ------
+    TypeError
+        If `groups` is of another type.
+    ValueError
+        If there is no group, a group is empty or names what does not exist.
+    """
+    image_shape = pixel_features.shape[:-1]
+    named = _named_groups(groups, image_shape)
+    if not named:
+        raise ValueError(f"Got groups={groups!r}, but expected at least one group.")
+    names = [str(name) for name in named]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"Got two groups whose names read {twice!r}, but expected names that differ as strings."
+        )
+    hidden = np.stack(
+        [_members(str(name), group, image_shape, columns) for name, group in named.items()]
+    ).reshape(len(names), -1)
+    grid = np.indices(image_shape).reshape(len(image_shape), -1)
+    hidden_array = sparse.csr_array(hidden * 1)
+    return Regions(
+        hidden=hidden_array,
+        read=hidden_array,
+        centers=np.stack([grid[:, group].mean(axis=1) for group in hidden]),
+        pixel_features=pixel_features.reshape(-1, pixel_features.shape[-1]),
+        image_shape=image_shape,
+        names=np.array(names),
+    )
+
+
+def _named_groups(groups, image_shape):
+    if isinstance(groups, dict):
+        return groups
+    if isinstance(groups, list | tuple):
+        return dict(enumerate(groups))
+    if not isinstance(groups, np.ndarray):
+        raise TypeError(f"Got groups={groups!r}, but expected an array, dict or list.")
+    if groups.shape != image_shape:
+        raise ValueError(
+            f"Got groups of shape {groups.shape}, but expected {image_shape}: one label per pixel."
+        )
+    return {label: groups == label for label in np.unique(groups)}
+
+
+def _members(name, group, image_shape, columns):
+    """Return which pixels belong to a group, a boolean array of shape `image_shape`."""
+    group = np.atleast_1d(np.asarray(group))
+    if group.dtype == bool and group.shape == image_shape:
+        is_member = group
+    else:
+        is_member = np.zeros(image_shape, dtype=bool)
+        is_member.ravel()[[_index(name, one, is_member.size, columns) for one in group]] = True
+    if not is_member.any():
+        raise ValueError(f"Got group {name!r} without members, but expected at least one.")
+    return is_member
+
+
+def _index(name, member, n_pixels, columns):
+    if isinstance(member, str) and columns is not None and member in columns:
+        return columns.index(member)
+    if isinstance(member, np.integer) and 0 <= member < n_pixels:
+        return member
+    expected = f"an index from 0 to {n_pixels - 1}" + (f" or one of {columns}" if columns else "")
+    member = getattr(member, "item", lambda: member)()  # a plain number or string reads better
+    raise ValueError(f"Got member {member!r} of group {name!r}, but expected {expected}.")

@@ -1,0 +1,217 @@
+"""The door to fast predictions under occlusion, and whether it can be trusted."""
+
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from skff.saliency._filling import FixedFill
+
+# They transform every feature on its own, so that hiding a feature before is hiding it after.
+FEATURE_WISE = {
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+}
+N_PROBE_WINDOWS = 8
+
+
+@runtime_checkable
+class OcclusionPredictor(Protocol):
+    """What ``estimator.occlusion_predictor(X, fill=fill)`` returns: fast predictions.
+
+    An estimator that can predict faster when only a few features change offers the method
+    ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`, and
+    :class:`ADSExplainer` then asks the object it returns, which has to be picklable for
+    ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
+    samples with nothing hidden, and for some with a few of the windows hidden.
+    """
+
+    def predict_many(self, rows, windows):
+        """Predict some samples once per window, with the window's features set to the fill.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,)
+            Indices of samples.
+        windows : list of ndarray
+            Indices of the features that each window hides; may be empty.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_windows, n_rows)
+            Those of ``estimator.predict``.
+        counts : dict of str -> int
+            What the predictor counted about this call; calls are added up as
+            ``explanation.engine_stats``. May be empty. As many labels as it counts as
+            ``"near_ties"`` may differ from those of ``predict``: where two classes' scores agree
+            to rounding, no label is the right one.
+        """
+
+
+def register_feature_wise(transformer):
+    """Declare that a transformer treats every feature on its own.
+
+    The occlusion predictor of the last step of a Pipeline is used only if all steps before it are
+    declared so: scikit-learn's scalers are. Hiding a feature before such a step must be the same
+    as hiding it after the step, with the transformed fill.
+
+    Parameters
+    ----------
+    transformer : type
+        The class; subclasses are not included. Usable as a decorator.
+
+    Returns
+    -------
+    transformer : type
+
+    Raises
+    ------
+    TypeError
+        If it is not a class with ``transform``.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator, TransformerMixin
+    >>> from skff.saliency import register_feature_wise
+    >>> @register_feature_wise
+    ... class Halve(TransformerMixin, BaseEstimator):
+    ...     def fit(self, X, y=None):
+    ...         return self
+    ...
+    ...     def transform(self, X):
+    ...         return X / 2
+    """
+    if not (isinstance(transformer, type) and callable(getattr(transformer, "transform", None))):
+        raise TypeError(f"Got {transformer!r}, but expected a class that has a method transform.")
+    FEATURE_WISE.add(transformer)
+    return transformer
+
+
+def find_door(estimator):
+    """Return what makes an occlusion predictor for a fitted estimator, or None.
+
+    That is its method ``occlusion_predictor``. A search has that of its best estimator, and a
+    Pipeline that of its last step, if all others transform every feature on its own: data and
+    fill are then transformed once.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+
+    Returns
+    -------
+    door : callable or None
+        ``door(X, fill=fill)`` returns an :class:`OcclusionPredictor`.
+    """
+    # Subclasses may predict in ways of their own.
+    if type(estimator) in (GridSearchCV, RandomizedSearchCV):
+        return find_door(getattr(estimator, "best_estimator_", None))
+    if type(estimator) is not Pipeline:
+        return getattr(estimator, "occlusion_predictor", None)
+    *before, last = [step for _, step in estimator.steps]
+    before = [step for step in before if step not in (None, "passthrough")]
+    door = find_door(last)
+    if door is None or not all(type(step) in FEATURE_WISE for step in before):
+        return None
+    return partial(_open_behind, before, door)
+
+
+def _open_behind(steps, door, X, *, fill):
+    fill = type(X)(fill, columns=X.columns) if hasattr(X, "iloc") else fill
+    for step in steps:
+        X, fill = step.transform(X), step.transform(fill)
+    return door(X, fill=fill)
+
+
+def open_door(task):
+    """Make the estimator's occlusion predictor and compare it with ``predict``.
+
+    Parameters
+    ----------
+    task : Task
+        Whose estimator predicts row by row.
+
+    Returns
+    -------
+    predictor : OcclusionPredictor or None
+        None where there is none, or none to be believed.
+    reason : str or None
+        Why it is not believed; None if it is, or if there is no door.
+    """
+    door = find_door(task.estimator)
+    samples = task.samples
+    if door is None or not samples.is_table or not isinstance(samples.fill, FixedFill):
+        return None, None
+    predictor = door(samples.restore(samples.values), fill=samples.fill.array)
+    name = type(task.estimator).__name__
+    if not isinstance(predictor, OcclusionPredictor):
+        return None, (
+            f"Got {type(predictor).__name__} from the occlusion_predictor of {name}, but expected "
+            "an object with a method predict_many(rows, windows)"
+        )
+    expected = "but expected those of its predict"
+    everyone, nothing = np.arange(len(samples)), [np.arange(0)]
+    difference = _difference(predictor, everyone, nothing, task.bare_labels[np.newaxis])
+    if difference is not None:
+        return None, f"Got {difference} from the occlusion_predictor of {name}, {expected}"
+    rows = samples.some_rows()
+    some = np.unique(np.linspace(0, task.n_windows - 1, N_PROBE_WINDOWS).astype(int))
+    copies = [samples.hidden(rows, *task.window(window)) for window in some]
+    labels = np.stack([task.predict(copy) for copy in copies])
+    difference = _difference(predictor, rows, [task.regions[window] for window in some], labels)
+    if difference is not None:
+        where = "with some windows hidden"
+        return None, f"Got {difference} from the occlusion_predictor of {name} {where}, {expected}"
+    return predictor, None
+
+
+def read_labels(predictor, rows, windows):
+    """Return a predictor's labels, of shape (n_windows, n_rows), and counts.
+
+    Raises
+    ------
+    ValueError
+        If they are not what :class:`OcclusionPredictor` promises.
+    """
+    answer = predictor.predict_many(rows, windows)
+    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)):
+        raise ValueError(
+            f"Got {type(answer).__name__} from predict_many, but expected a pair: an array of "
+            "labels and a dict of counts."
+        )
+    labels, shape = np.asarray(answer[0]), (len(windows), len(rows))
+    if labels.shape != shape:
+        raise ValueError(
+            f"Got labels of shape {labels.shape} from predict_many, but expected {shape}: "
+            "windows, rows."
+        )
+    return labels, answer[1]
+
+
+def _difference(predictor, rows, windows, expected):
+    """Return in what the predictor's answer differs from the `expected` labels, or None."""
+    try:
+        labels, counts = read_labels(predictor, rows, windows)
+    except ValueError as error:
+        return f"an answer that is none ({error})"
+    same = labels == expected
+    n_wrong = labels.size - int(np.sum(same)) if np.shape(same) == labels.shape else labels.size
+    # Where two classes' scores agree to rounding, no label is the right one.
+    if n_wrong <= counts.get("near_ties", 0):
+        return None
+    return f"{n_wrong} other labels of {labels.size}"

@@ -26,6 +26,9 @@ exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
 default_role = "literal"  # single backticks name parameters, which have no page of their own
 
 autosummary_generate = True
+autosummary_filename_map = {  # file systems that ignore case would mix it up with the function
+    "skff.saliency.Interactions": "skff.saliency.Interactions-class",
+}
 autodoc_default_options = {
     "members": True,
     # scikit-learn adds these for metadata routing, with references into its own documentation.

@@ -5,6 +5,7 @@ from contextlib import suppress
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skff.forward_forward import _fit
@@ -440,6 +441,30 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         fitted = self._as_fitted()
         X = fitted._validate_samples(X)
         return OcclusionPredictor(fitted._network, X, fill, classes=fitted.classes_)
+
+    def randomize_weights(self, random_state=None):
+        """Return a copy whose network has forgotten what it learned.
+
+        The entries of each layer's weights, biases and label weights, and of a softmax head, are
+        permuted, so that they keep their distribution; centre and scale of the features stay. For
+        tests of what an explanation owes to training: see
+        `skff.saliency.randomization_check`.
+
+        Parameters
+        ----------
+        random_state : int, RandomState instance or None, default=None
+            Determines the permutations.
+
+        Returns
+        -------
+        randomized : FFClassifier
+            Fitted; shares no weights with this one, which stays as it is.
+        """
+        randomized = self._as_fitted()
+        network = self._fitted_network()
+        randomized._network = network.permuted(check_random_state(random_state))
+        vars(randomized).pop("_trainer", None)  # it holds the optimizer of the old weights
+        return randomized
 
     @property
     def coefs_(self):

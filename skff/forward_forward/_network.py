@@ -465,6 +465,14 @@ class Network:
         """Return a copy whose weights are on `device`; also where it is the same."""
         return _with_tensors(self, partial(_copy_to, device=device))
 
+    def permuted(self, rng):
+        """Return a copy with the entries of each learned tensor permuted, by a RandomState."""
+        copy = self.to(self.device)
+        for tensor in copy.tensors():
+            order = torch.from_numpy(rng.permutation(tensor.numel())).to(tensor.device)
+            tensor.copy_(tensor.flatten()[order].view_as(tensor))
+        return copy
+
     def __getstate__(self):
         # NumPy arrays load on any machine, and joblib can memory-map them.
         return _map_values(vars(self), as_numpy)

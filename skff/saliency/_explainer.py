@@ -385,6 +385,7 @@ def _maps(scores, regions):
         "window_p_values": scores.p_values,
         "window_n_samples": scores.window_n_samples,
         "window_intervals": scores.window_intervals,
+        "window_fold_importances": scores.fold_losses,
     }
 
 

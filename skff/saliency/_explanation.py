@@ -47,6 +47,9 @@ class ADSExplanation:
     fold_importances : ndarray of shape (n_folds, *image_shape) or None
         Importances on each of up to 50 random parts of the samples, from which intervals are
         bootstrapped; None where the score is not accuracy.
+    window_fold_importances : ndarray of shape (n_folds, n_windows) or None
+        The same for each window. The parts depend on the number of samples alone, so explanations
+        of the same samples can be combined part by part.
     fold_weights : ndarray of shape (n_folds,) or None
         Number of samples in each part, or sum of their weights, the largest of which is 1. The
         mean of `fold_importances` with these weights is `importances`.
@@ -87,6 +90,7 @@ class ADSExplanation:
     per_class: np.ndarray | None = None
     classes: np.ndarray | None = None
     fold_importances: np.ndarray | None = None
+    window_fold_importances: np.ndarray | None = None
     fold_weights: np.ndarray | None = None
     group_names: np.ndarray | None = None
     feature_names: np.ndarray | None = None

@@ -510,6 +510,20 @@ def test_partial_fit_with_one_class_learns_nothing_and_predicts_it():
     assert clf.history_ == []
 
 
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}, {"overlay": "append"}], ids=str)
+def test_randomized_weights_are_the_old_ones_in_another_order(params):
+    X, y, clf = fitted(**params)
+    before = copy.deepcopy(clf)
+    randomized = clf.randomize_weights(random_state=0)
+    assert same_weights(clf, before) and not same_weights(randomized, clf)
+    for name in ("coefs_", "label_coefs_"):
+        for old, new in zip(getattr(clf, name), getattr(randomized, name), strict=True):
+            np.testing.assert_array_equal(np.sort(old, axis=None), np.sort(new, axis=None))
+    assert same_weights(randomized, clf.randomize_weights(random_state=0))
+    randomized.partial_fit(X, y)
+    assert same_weights(clf, before)
+
+
 # in scikit-learn's company
 
 

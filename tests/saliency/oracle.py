@@ -44,6 +44,34 @@ class OnePixelClassifier(FixedClassifier):
         return (np.asarray(X).reshape(len(X), -1)[:, self.feature] > 0).astype(int)
 
 
+class XorClassifier(FixedClassifier):
+    """Says whether the first two features have the same sign; a 0 has none."""
+
+    def predict(self, X):
+        return (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+class EitherClassifier(FixedClassifier):
+    """Says whether the first two features sum to more than 0."""
+
+    def predict(self, X):
+        return (X[:, 0] + X[:, 1] > 0).astype(int)
+
+
+class OwnFeatureClassifier(FixedClassifier):
+    """Reads one feature of each sample, that which the last feature names."""
+
+    def predict(self, X):
+        return (X[np.arange(len(X)), X[:, -1].astype(int)] > 0).astype(int)
+
+
+def own_feature_case(n_features=4, n_samples=40):
+    """Return samples of class 1, each of which depends on one feature."""
+    X = np.ones((n_samples, n_features + 1))
+    X[:, -1] = np.random.default_rng(0).integers(n_features, size=n_samples)
+    return OwnFeatureClassifier(), X, np.ones(n_samples, int)
+
+
 class BatchClassifier(FixedClassifier):
     """Says whether a sample's sum is above its batch's mean: depends on the batch."""
 

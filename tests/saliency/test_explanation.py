@@ -49,6 +49,12 @@ def test_saved_explanations_come_back_exactly(labels, shape, tmp_path):
     assert loaded.classes.dtype == found.classes.dtype
 
 
+def test_parts_of_a_window_average_to_its_importance():
+    found = explain()
+    mean = np.average(found.window_fold_importances, axis=0, weights=found.fold_weights)
+    np.testing.assert_allclose(mean, found.window_importances, atol=1e-12)
+
+
 def test_strings_in_objects_are_saved_as_strings(tmp_path):
     X = np.random.default_rng(0).normal(size=(20, 9))
     y = np.array(["no", "yes"], dtype=object)[(X[:, 4] > 0).astype(int)]

@@ -1,0 +1,273 @@
+"""Interactions: whether two regions cost more, or less, together than one by one."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from skff.saliency._checks import check_choice, check_count
+from skff.saliency._folds import fold_standard_error, t_test
+from skff.saliency._unions import Unions
+
+
+def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None):
+    """Measure how the accuracy drops of the most important regions combine, for all pairs.
+
+    The interaction of two regions is what hiding both costs beyond the sum of what each costs,
+    ``I(w, v) = d(w and v) - d(w) - d(v)``, where d is the accuracy drop (the drop of any other
+    score alike). It is
+
+    - *positive* where the two are redundant: each stands in for the other, so that only hiding
+      both hurts;
+    - *negative* where they work together only: without one of them the other is worth less. This
+      is also the sign where the same samples depend on both for reasons of their own, as a
+      prediction can be lost only once.
+
+    Parameters
+    ----------
+    explainer : ADSExplainer
+        Says what the regions are, windows or groups, and how they are hidden and scored.
+    X : array-like of shape (n_samples, ...) or DataFrame
+        Data in the form the estimator predicts from.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True targets.
+    top_k : int, default=10
+        Number of regions, at least 2: those with the largest accuracy drops. Fewer where no more
+        can be chosen.
+    overlap : bool, default=False
+        Whether regions may share pixels. If not, a region that shares one with a more important
+        region is passed over. If so, their union is hidden, which hides the shared pixels once
+        although d(w) and d(v) both count them: overlapping windows seem less redundant than they
+        are, and a window with itself would have the interaction -d(w).
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the samples in the score.
+
+    Returns
+    -------
+    interactions : Interactions
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :meth:`ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions can be
+        chosen.
+
+    See Also
+    --------
+    shapley : Shares out the accuracy among all regions.
+
+    Notes
+    -----
+    With accuracy, standard errors are paired: I(w, v) is taken on each of the up to 50 random
+    parts of the samples that explanations share, and the parts' (weighted) spread gives the error
+    of their mean. The p-values are those of a two-sided t-test over the parts.
+
+    In the game whose players are the regions and whose value v(S) is the score with only S shown,
+    I(w, v) is minus the second difference that the interaction index of cooperative games [1]_
+    averages over all S; here all other regions are shown.
+
+    References
+    ----------
+    .. [1] M. Grabisch and M. Roubens, "An axiomatic approach to the concept of interaction among
+       players in cooperative games", International Journal of Game Theory 28, 1999.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skff.saliency import ADSExplainer, interactions
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=200).fit(X, y)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> found = interactions(explainer, X, y, top_k=2)
+    >>> found.matrix.shape
+    (2, 2)
+    """
+    check_count("top_k", top_k)
+    if top_k < 2:
+        raise ValueError(f"Got top_k={top_k}, but expected at least 2: an interaction has two.")
+    if not isinstance(overlap, bool | np.bool_):
+        raise TypeError(f"Got overlap={overlap!r}, but expected True or False.")
+    unions = Unions(explainer, X, y, sample_weight)
+    top = _choose(unions.single.window_importances, unions.masks, top_k, overlap)
+    pairs = np.array(list(combinations(range(len(top)), 2)))  # (n_pairs, 2), places in `top`
+    hidden = np.zeros((len(pairs), len(unions.masks)), dtype=bool)
+    np.put_along_axis(hidden, top[pairs], True, axis=1)
+    excess, error, p_values = _excess(unions.explain(hidden), unions.single, top[pairs])
+    return Interactions(
+        matrix=_to_matrix(excess, pairs),
+        standard_error=None if error is None else _to_matrix(error, pairs),
+        p_values=None if p_values is None else _to_matrix(p_values, pairs),
+        importances=unions.single.window_importances[top],
+        windows=top,
+        centers=unions.single.window_centers[top],
+        names=unions.names[top],
+        scoring=unions.single.scoring,
+        n_samples=unions.single.n_samples,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Interactions:
+    """Interactions of pairs of regions, in units of the score.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (k, k)
+        ``I(w, v) = d(w and v) - d(w) - d(v)``, symmetric with NaN on the diagonal. Positive:
+        redundant, each stands in for the other; negative: they work together, or cost the same
+        samples.
+    standard_error : ndarray of shape (k, k) or None
+        Paired standard error of `matrix`; None where the score is not accuracy or there is a
+        single sample.
+    p_values : ndarray of shape (k, k) or None
+        Of the hypothesis that the expected interaction is 0, uncorrected; None where
+        `standard_error` is.
+    importances : ndarray of shape (k,)
+        Accuracy drop of each region alone, in decreasing order.
+    windows : ndarray of shape (k,)
+        Index of each region among those of the explainer.
+    centers : ndarray of shape (k, n_axes)
+        Centre of each region, in pixels.
+    names : ndarray of str of shape (k,)
+        Names of groups, columns of a DataFrame, or centres of windows as "(row, column)".
+    scoring : str
+        Name of the score.
+    n_samples : int
+        Number of samples used.
+
+    See Also
+    --------
+    interactions : Measures interactions.
+    """
+
+    matrix: np.ndarray
+    standard_error: np.ndarray | None
+    p_values: np.ndarray | None
+    importances: np.ndarray
+    windows: np.ndarray
+    centers: np.ndarray
+    names: np.ndarray
+    scoring: str
+    n_samples: int
+
+    def significant(self, alpha=0.05, *, method="bh"):
+        """Mark the pairs whose interaction differs from 0.
+
+        Parameters
+        ----------
+        alpha : float, default=0.05
+            Bound on the expected share of false marks among all marks, in (0, 1).
+        method : {"bh", "by"}, default="bh"
+            Correction for testing all pairs, of Benjamini and Hochberg or of Benjamini and
+            Yekutieli, as in :meth:`ADSExplanation.significant`.
+
+        Returns
+        -------
+        mask : ndarray of bool of shape (k, k)
+            Symmetric; False on the diagonal.
+
+        Raises
+        ------
+        ValueError
+            If there are no p-values, `alpha` is out of range or `method` is unknown.
+        """
+        check_choice("method", method, ["bh", "by"])
+        if not 0 < alpha < 1:
+            raise ValueError(f"Got alpha={alpha}, but expected a number in (0, 1).")
+        if self.p_values is None:
+            raise ValueError(
+                f"Got interactions of {self.scoring!r} on {self.n_samples} samples, but expected "
+                "some of accuracy on at least 2: p-values stem from parts of the samples."
+            )
+        above = np.triu_indices(len(self.matrix), 1)
+        mask = np.zeros(self.matrix.shape, dtype=bool)
+        mask[above] = false_discovery_control(self.p_values[above], method=method) <= alpha
+        return mask | mask.T
+
+    def plot(self, *, significance=None, ax=None, cmap="RdBu_r", colorbar=True):
+        """Draw the interactions as a heat map.
+
+        Parameters
+        ----------
+        significance : float or None, default=None
+            Level at which pairs are marked with a star; None marks none.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+        cmap : str or Colormap, default="RdBu_r"
+            Diverging colours, centred at 0.
+        colorbar : bool, default=True
+            Whether to draw the scale.
+
+        Returns
+        -------
+        display : InteractionsDisplay
+        """
+        from skff.saliency._interactions_display import InteractionsDisplay
+
+        display = InteractionsDisplay(self, significance=significance)
+        return display.plot(ax=ax, cmap=cmap, colorbar=colorbar)
+
+    def to_frame(self):
+        """Return one row per pair as a DataFrame, the strongest interaction first.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            Columns ``first``, ``second`` (names), ``first_importance``, ``second_importance``,
+            ``interaction``, and ``standard_error`` and ``p_value`` where there are any.
+        """
+        import pandas as pd
+
+        first, second = np.triu_indices(len(self.matrix), 1)
+        columns = {
+            "first": self.names[first],
+            "second": self.names[second],
+            "first_importance": self.importances[first],
+            "second_importance": self.importances[second],
+            "interaction": self.matrix[first, second],
+        }
+        for name, values in [("standard_error", self.standard_error), ("p_value", self.p_values)]:
+            if values is not None:
+                columns[name] = values[first, second]
+        order = np.argsort(-np.abs(columns["interaction"]), kind="stable")
+        return pd.DataFrame({name: values[order] for name, values in columns.items()})
+
+
+def _choose(importances, masks, top_k, overlap):
+    """Return the indices of up to `top_k` regions, the most important first."""
+    chosen, taken = [], np.zeros(masks.shape[1:], dtype=bool)
+    for region in np.argsort(-importances, kind="stable"):
+        if overlap or not (taken & masks[region]).any():
+            chosen.append(region)
+            taken |= masks[region]
+        if len(chosen) == top_k:
+            break
+    if len(chosen) < 2:
+        raise ValueError(
+            f"Got {len(chosen)} of {len(masks)} regions to combine, but expected at least 2: use "
+            "smaller windows, or overlap=True."
+        )
+    return np.array(chosen)
+
+
+def _excess(both, single, pairs):
+    """Return interactions, standard errors and p-values of pairs of regions, (n_pairs,) each."""
+
+    def combine(joint, alone):  # d(w and v) - d(w) - d(v), of shape (..., n_pairs)
+        return joint - alone[..., pairs[:, 0]] - alone[..., pairs[:, 1]]
+
+    excess = combine(both.window_importances, single.window_importances)
+    if single.window_fold_importances is None or single.n_samples < 2:
+        return excess, None, None
+    parts = combine(both.window_fold_importances, single.window_fold_importances)
+    error = fold_standard_error(parts, single.fold_weights)
+    return excess, error, t_test(excess, error, len(parts))
+
+
+def _to_matrix(values, pairs):
+    n_regions = pairs.max() + 1
+    matrix = np.full((n_regions, n_regions), np.nan)
+    matrix[pairs[:, 0], pairs[:, 1]] = matrix[pairs[:, 1], pairs[:, 0]] = values
+    return matrix

@@ -1,0 +1,365 @@
+"""Shapley values: the score shared out among the regions of the input."""
+
+import warnings
+from dataclasses import dataclass
+from math import comb
+from numbers import Real
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
+
+from skff.saliency._checks import check_choice, check_count, check_verbose
+from skff.saliency._unions import Unions
+
+MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
+LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for
+MAX_COALITIONS = 2048  # scored in one call
+PAIRS_PER_ROUND = 16  # of permutations between looks at the standard errors
+
+
+def shapley(
+    explainer,
+    X,
+    y,
+    *,
+    method="auto",
+    n_permutations=None,
+    tolerance=0.025,
+    max_permutations=2000,
+    random_state=None,
+    sample_weight=None,
+    verbose=0,
+):
+    """Share out the accuracy among the regions of the input by their Shapley values.
+
+    Let v(S) be the score with only the regions in S shown and all others hidden. The Shapley
+    value of a region is the mean of what showing it adds to v, over all orders in which the
+    regions can be shown one after another. The values sum to v(all) - v(none). Regions that say
+    the same share what they say, where hiding one at a time finds neither important.
+
+    This is SAGE [1]_ with the score in place of a loss, mostly the 0/1 loss, and with hidden
+    regions filled in instead of drawn from their distribution.
+
+    Parameters
+    ----------
+    explainer : ADSExplainer
+        Says what the regions are, windows or groups, and how they are hidden and scored. A pixel of
+        several regions is hidden as long as one of them is; pixels outside all regions are never
+        hidden. Regions that do not overlap, such as groups, or windows with
+        ``aggregate="coverage"`` and a `stride` equal to `window_shape`, are the easiest to read.
+    X : array-like of shape (n_samples, ...) or DataFrame
+        Data in the form the estimator predicts from.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True targets.
+    method : {"auto", "exact", "permutation"}, default="auto"
+        "exact" scores all coalitions, 2^n of n regions, of which there may be at most 20;
+        "permutation" averages over random orders; "auto" is "exact" up to 12 regions.
+    n_permutations : int or None, default=None
+        Number of random orders, at least 4, rounded up to an even number. None draws until
+        `tolerance` is met.
+    tolerance : float, default=0.025
+        Above 0: orders are drawn until the largest standard error is at most this share of the
+        range from the smallest to the largest value.
+    max_permutations : int, default=2000
+        At least 4: the number of orders after which to stop, with a warning, where `tolerance` has
+        not been met.
+    random_state : int, RandomState instance or None, default=None
+        Determines the orders. (That of the explainer determines the samples.)
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the samples in the score.
+    verbose : int, default=0
+        Shows the number of orders and how far the standard errors are above the tolerance if above
+        0.
+
+    Returns
+    -------
+    values : ShapleyValues
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :meth:`ADSExplainer.explain`; also if a parameter is out of range, or ``method="exact"``
+        has more than 20 regions.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If `max_permutations` did not suffice.
+
+    See Also
+    --------
+    interactions : Whether two regions are redundant or work together.
+
+    Notes
+    -----
+    Each order is followed by its reverse, which cancels part of the error [3]_; standard errors are
+    those of the mean over such pairs. Coalitions that were scored before are not scored again.
+
+    References
+    ----------
+    .. [1] I. Covert, S. Lundberg and S.-I. Lee, "Understanding Global Feature Contributions With
+       Additive Importance Measures", NeurIPS, 2020 (algorithm 1, and its appendix on
+       convergence).
+    .. [2] L. S. Shapley, "A Value for n-Person Games", Contributions to the Theory of Games II,
+       1953.
+    .. [3] R. Mitchell, J. Cooper, E. Frank and G. Holmes, "Sampling Permutations for Shapley Value
+       Estimation", Journal of Machine Learning Research 23, 2022 (section 3.1).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skff.saliency import ADSExplainer, shapley
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=200).fit(X, y)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> found = shapley(explainer, X, y)
+    >>> bool(abs(found.values.sum() - (found.full_score - found.hidden_score)) < 1e-12)
+    True
+    >>> int(found.values.argmax())  # petal length or width
+    2
+    """
+    _check_parameters(method, n_permutations, tolerance, max_permutations, verbose)
+    rng = check_random_state(random_state)
+    game = Game(Unions(explainer, X, y, sample_weight))
+    if method == "exact" or (method == "auto" and game.n_players <= MAX_EXACT):
+        return _to_values(game, _enumerate(game), np.zeros(game.n_players), n_permutations=0)
+    if n_permutations is None:
+        values = _sample(game, rng, max_permutations, tolerance, verbose)
+        _warn_unless_converged(values, tolerance, max_permutations)
+        return values
+    return _sample(game, rng, n_permutations, 0.0, verbose)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShapleyValues:
+    """Shapley values of the regions of the input, in units of the score.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_regions,)
+        What each region adds to the score, averaged over the orders in which regions can be shown;
+        positive where showing it helps. They sum to `full_score` - `hidden_score`.
+    standard_error : ndarray of shape (n_regions,)
+        Of `values`, over the orders drawn; 0 where all coalitions were scored. It says nothing
+        about other samples.
+    importances : ndarray of shape (H, W) or (L,)
+        The values as a map: that of its region for each pixel (their mean, where there are
+        several), NaN outside all regions.
+    names : ndarray of str of shape (n_regions,)
+        Names of groups, columns of a DataFrame, or centres of windows as "(row, column)".
+    centers : ndarray of shape (n_regions, n_axes)
+        Centre of each region, in pixels.
+    full_score : float
+        Score with nothing hidden, v(all).
+    hidden_score : float
+        Score with all regions hidden, v(none).
+    n_permutations : int
+        Number of orders drawn; 0 where all coalitions were scored.
+    n_coalitions : int
+        Number of coalitions scored.
+    scoring : str
+        Name of the score.
+    n_samples : int
+        Number of samples used.
+
+    See Also
+    --------
+    shapley : Computes Shapley values.
+    """
+
+    values: np.ndarray
+    standard_error: np.ndarray
+    importances: np.ndarray
+    names: np.ndarray
+    centers: np.ndarray
+    full_score: float
+    hidden_score: float
+    n_permutations: int
+    n_coalitions: int
+    scoring: str
+    n_samples: int
+
+    @property
+    def relative_error(self):
+        """Largest standard error as a share of the range from smallest to largest value."""
+        largest, spread = float(self.standard_error.max()), float(np.ptp(self.values))
+        if spread == 0:
+            return 0.0 if largest == 0 else float("inf")
+        return largest / spread
+
+    def plot(self, image=None, *, ax=None, cmap="RdBu_r", colorbar=True):
+        """Draw the values: as a map of images, otherwise as a bar per region with its error.
+
+        Parameters
+        ----------
+        image : array-like of shape (H, W) or (H, W, 3), or None, default=None
+            Drawn in grey or colour under the map.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+        cmap : str or Colormap, default="RdBu_r"
+            Diverging colours, centred at 0.
+        colorbar : bool, default=True
+            Whether to draw the scale of a map.
+
+        Returns
+        -------
+        display : ADSDisplay
+        """
+        from skff.saliency._display import ADSDisplay
+
+        is_image = self.importances.ndim == 2
+        shown = self.importances if is_image else self.values
+        units = f"Shapley value ({self.scoring})"
+        display = ADSDisplay([shown], units=units, labels=None if is_image else self.names)
+        display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar)
+        if not is_image and self.standard_error.any():
+            error = {"yerr": self.standard_error, "fmt": "none", "ecolor": "0.2", "capsize": 2}
+            display.ax_.errorbar(np.arange(len(shown)), shown, **error)
+        return display
+
+    def to_frame(self):
+        """Return one row per region as a DataFrame, the largest value first.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            Columns ``region``, ``value`` and ``standard_error``.
+        """
+        import pandas as pd
+
+        order = np.argsort(-self.values, kind="stable")
+        columns = {
+            "region": self.names,
+            "value": self.values,
+            "standard_error": self.standard_error,
+        }
+        return pd.DataFrame({name: values[order] for name, values in columns.items()})
+
+
+def _check_parameters(method, n_permutations, tolerance, max_permutations, verbose):
+    check_choice("method", method, ["auto", "exact", "permutation"])
+    counts = {"n_permutations": n_permutations, "max_permutations": max_permutations}
+    for name, count in counts.items():
+        check_count(name, count, optional=name == "n_permutations")
+        if count is not None and count < 4:
+            raise ValueError(
+                f"Got {name}={count}, but expected at least 4: a standard error takes two pairs."
+            )
+    if not isinstance(tolerance, Real) or not tolerance > 0:
+        raise ValueError(f"Got tolerance={tolerance!r}, but expected a number above 0.")
+    check_verbose(verbose)
+
+
+class Game:
+    """The score of every coalition of regions, v(S), computed once.
+
+    Parameters
+    ----------
+    unions : Unions
+        Its explanation of single regions gives v(all) and v of all regions but one.
+    """
+
+    def __init__(self, unions):
+        self.unions = unions
+        self.n_players = len(unions.masks)
+        self.scores = {_key(np.ones(self.n_players, dtype=bool)): unions.single.baseline_score}
+        self._remember(~np.eye(self.n_players, dtype=bool), unions.single.window_scores)
+
+    def __call__(self, shown):
+        """Return v for coalitions, a boolean array of shape (..., n_players)."""
+        flat = shown.reshape(-1, self.n_players)
+        keys = [_key(coalition) for coalition in flat]
+        new = {key: c for key, c in zip(keys, flat, strict=True) if key not in self.scores}
+        coalitions = np.array(list(new.values()))
+        for start in range(0, len(coalitions), MAX_COALITIONS):
+            block = coalitions[start : start + MAX_COALITIONS]
+            self._remember(block, self.unions.explain(~block).window_scores)
+        return np.reshape([self.scores[key] for key in keys], shown.shape[:-1])
+
+    def _remember(self, coalitions, scores):
+        self.scores.update(zip(map(_key, coalitions), scores.tolist(), strict=True))
+
+
+def _key(coalition):
+    return np.packbits(coalition).tobytes()
+
+
+def _enumerate(game):
+    """Return ``sum_S |S|! (n - |S| - 1)! / n! (v(S and i) - v(S))`` over all S without i."""
+    n_players = game.n_players
+    if n_players > LARGEST_EXACT:
+        raise ValueError(
+            f"Got method='exact' with {n_players} regions, but expected at most {LARGEST_EXACT}: "
+            f"their 2^{n_players} coalitions would all be scored. Use method='permutation'."
+        )
+    codes = np.arange(2**n_players)
+    shown = codes[:, None] >> np.arange(n_players) & 1 == 1  # (n_coalitions, n_players)
+    scores, sizes = game(shown), shown.sum(axis=1)
+    values = np.empty(n_players)
+    for player in range(n_players):
+        without = codes[~shown[:, player]]
+        gains = scores[without | 1 << player] - scores[without]
+        n_alike = [comb(n_players - 1, size) for size in range(n_players)]
+        values[player] = (gains / np.take(n_alike, sizes[without])).sum() / n_players
+    return values
+
+
+def _sample(game, rng, max_permutations, tolerance, verbose):
+    """Average over random orders until the standard errors are small enough."""
+    n_left, rounds = -(-max_permutations // 2), []
+    progress = tqdm(desc="Shapley", total=2 * n_left, unit="order", disable=not verbose)
+    with progress:
+        while n_left:
+            n_pairs = min(PAIRS_PER_ROUND, n_left)
+            rounds.append(_pair_gains(game, rng, n_pairs))
+            gains, n_left = np.concatenate(rounds), n_left - n_pairs  # (n_pairs, n_players)
+            error = gains.std(axis=0, ddof=1) / np.sqrt(len(gains))
+            values = _to_values(game, gains.mean(axis=0), error, n_permutations=2 * len(gains))
+            progress.update(2 * n_pairs)
+            progress.set_postfix(relative_error=f"{values.relative_error:.3f}")
+            if values.relative_error <= tolerance:
+                break
+    return values
+
+
+def _pair_gains(game, rng, n_pairs):
+    """Return what each player adds, (n_pairs, n_players), mean over an order and its reverse."""
+    places = np.stack([rng.permutation(game.n_players) for _ in range(n_pairs)])
+    places = np.stack([places, game.n_players - 1 - places])  # (2, n_pairs, n_players)
+    n_shown = np.arange(game.n_players + 1)[:, None]
+    scores = game(places[:, :, None, :] < n_shown)  # (2, n_pairs, n_players + 1)
+    return np.take_along_axis(np.diff(scores, axis=-1), places, axis=-1).mean(axis=0)
+
+
+def _to_values(game, values, standard_error, *, n_permutations):
+    single, masks = game.unions.single, game.unions.masks
+    n_regions = masks.sum(axis=0)
+    sums = np.tensordot(values, masks, 1)
+    importances = np.full(masks.shape[1:], np.nan)
+    return ShapleyValues(
+        values=values,
+        standard_error=standard_error,
+        importances=np.divide(sums, n_regions, out=importances, where=n_regions > 0),
+        names=game.unions.names,
+        centers=single.window_centers,
+        full_score=single.baseline_score,
+        hidden_score=float(game(np.zeros(game.n_players, dtype=bool))),
+        n_permutations=n_permutations,
+        n_coalitions=len(game.scores),
+        scoring=single.scoring,
+        n_samples=single.n_samples,
+    )
+
+
+def _warn_unless_converged(values, tolerance, max_permutations):
+    if values.relative_error > tolerance:
+        warnings.warn(
+            f"Got standard errors of up to {values.relative_error:.3f} of the range after "
+            f"{max_permutations} permutations, but expected at most tolerance={tolerance}: raise "
+            "max_permutations or tolerance.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )

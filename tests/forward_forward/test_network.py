@@ -56,7 +56,7 @@ def assert_steps_follow(before, after, gradients, rate):
     """Assert that each layer's tensors moved by the rate against their gradients, and that some."""
     for layer, layer_after, layer_gradients in zip(before, after, gradients, strict=True):
         for tensor, moved, gradient in zip(layer, layer_after, layer_gradients, strict=True):
-            np.testing.assert_allclose((tensor - moved) / rate, gradient, atol=4e-5)
+            np.testing.assert_allclose((tensor - moved) / rate, gradient, rtol=1e-5, atol=4e-5)
             assert gradient.ndim == 1 or gradient.abs().max() > 1e-3
 
 

@@ -237,10 +237,20 @@ def test_nothing_cannot_be_drawn():
         ADSDisplay.from_explanation({})
 
 
-def test_importing_the_package_imports_no_plotting():
-    code = "import sys, skff.saliency; print('matplotlib' in sys.modules)"
+@pytest.mark.parametrize("library", ["matplotlib", "torch"])
+def test_explaining_imports_no_library_that_it_does_not_need(library):
+    code = f"import sys, skff, skff.saliency; print({library!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_package_names_what_it_imports_when_it_is_asked_for():
+    import skff
+
+    assert set(skff.__all__) <= set(dir(skff))
+    assert skff.FFClassifier.__name__ == "FFClassifier"
+    with pytest.raises(AttributeError, match="'skff' has no attribute 'FFRegressor'"):
+        _ = skff.FFRegressor
 
 
 @pytest.mark.parametrize("path", sorted(Path(skff.saliency.__file__).parent.glob("*.py")))

@@ -455,7 +455,7 @@ def test_a_pass_per_label_predicts_as_the_classifier_does(digits, overlay, skip_
     assert ads.PassPerLabel(classifier).score(X_test, y_test) > 0.6
 
 
-@pytest.mark.parametrize("window_shape", [3, 5])
+@pytest.mark.parametrize("window_shape", [1, 3, 5])
 def test_contestants_agree_on_every_window(digits, small_ff, window_shape):
     _, _, X, y = digits
     X, y = X[:80], y[:80]
@@ -463,8 +463,9 @@ def test_contestants_agree_on_every_window(digits, small_ff, window_shape):
     found = {
         name: contestant(small_ff, X, y, task)
         for name, contestant in ads.CONTESTANTS.items()
-        if ads.can_run(name, small_ff)
+        if ads.can_run(name, small_ff, window_shape)
     }
+    assert ("captum data set" in found) == (window_shape == 1)
     loop = found["plain loop"].n_correct
     inside = (8 - window_shape + 1) ** 2
     for name, scores in found.items():
@@ -474,10 +475,13 @@ def test_contestants_agree_on_every_window(digits, small_ff, window_shape):
     assert len(set(loop.values())) > 5
 
 
-@pytest.mark.parametrize("name", ["plain loop", "captum", "score engine"])
-def test_slow_contestants_score_only_the_sampled_windows(digits, small_ff, name):
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("plain loop", 3), ("captum", 3), ("captum data set", 1), ("score engine", 3)],
+)
+def test_slow_contestants_score_only_the_sampled_windows(digits, small_ff, name, side):
     _, _, X, y = digits
-    task = ads.Task((8, 8), 3, np.array([[0, 0], [4, 4], [7, 2]]))
+    task = ads.Task((8, 8), side, np.array([[0, 0], [4, 4], [7, 2]]))
     scores = ads.CONTESTANTS[name](small_ff, X, y, task)
     assert len(scores.n_correct) == 3
     assert scores.seconds_full != scores.seconds

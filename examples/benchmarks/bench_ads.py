@@ -18,10 +18,13 @@ ten passes
 captum
     captum's Occlusion with accuracy as its forward function. Its windows lie inside the image:
     there are fewer of them, and its time is scaled to the number of the others.
+captum data set
+    captum's DataLoaderAttribution of a FeatureAblation, which ablates one feature over all the data
+    at a time. Its features are disjoint: only for ``--window-shape 1``.
 score, predict, incremental engine
     Those of `skff.ADSExplainer`.
 
-``--windows N`` lets the slow ones (the first four) score a random N of the windows and
+``--windows N`` lets the slow ones (the first five) score a random N of the windows and
 extrapolates, which the table says. Peak memory is that above what the model and the data take.
 """
 
@@ -126,7 +129,7 @@ def compare(model, X, y, task, options):
     """Run the contestants on a model, print their table and return what was measured."""
     runs, loop = [], None
     for name in options.contestants:
-        if not can_run(name, model):
+        if not can_run(name, model, task.window_shape):
             continue
         warm_up(name, model, X, y, task)
         before = forget_peak()

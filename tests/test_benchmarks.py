@@ -24,6 +24,7 @@ import _summary as summary
 import _training_contestants as training
 import _version_contestants as versions
 import bench_ads
+import bench_questions
 import bench_scaling
 import bench_tabular
 import bench_training
@@ -485,6 +486,20 @@ def test_slow_contestants_score_only_the_sampled_windows(digits, small_ff, name,
     scores = ads.CONTESTANTS[name](small_ff, X, y, task)
     assert len(scores.n_correct) == 3
     assert scores.seconds_full != scores.seconds
+
+
+def test_questions_are_measured_and_written(tmp_path):
+    path = tmp_path / "results.json"
+    arguments = ["--smoke", "--repeats", "2", "--samples", "150", "--json", str(path)]
+    found = bench_questions.main(arguments)
+    assert [run["question"] for run in found] == [
+        "three scores over one",
+        "sequential, precision 0.05",
+        "refine, 7 then 3",
+        "Shapley values of 9 groups",
+    ]
+    assert json.loads(path.read_text())["runs"][1]["wrong_signs_per_map"] == 0
+    assert found[3]["largest_distance_in_standard_errors"] < 5
 
 
 def test_time_of_a_sample_of_windows_is_scaled_to_all_without_the_baseline():

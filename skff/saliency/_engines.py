@@ -158,12 +158,13 @@ def measure(task, name="auto"):
     if name == "score":
         return name, score(task)
     if not task.row_by_row:
-        _refuse(
-            name,
+        reason = (
             f"Got different predictions from {type(task.estimator).__name__} for the same rows in "
-            "another batch, but expected none to depend on the batch",
-            "score",
+            "another batch, but expected none to depend on the batch"
         )
+        if task.stopping is not None:
+            raise ValueError(f"{reason}: windows can then not stop early, unset target_precision.")
+        _refuse(name, reason, "score")
         return "score", score(task)
     if name in ("auto", "incremental"):
         predictor, reason = open_door(task)

@@ -6,7 +6,7 @@ from saliency.oracle import LinearClassifier
 from scipy.special import beta, betaln
 from sklearn.datasets import load_digits
 
-from skff import ADSExplainer
+from skff import ADSExplainer, ADSExplanation
 from skff.saliency._sequential import (
     StoppingRule,
     drop_bounds,
@@ -174,6 +174,26 @@ def test_questions_that_do_not_fit_are_refused(params, error, match, images):
     model, X, y = images
     with pytest.raises(error, match=match):
         ADSExplainer(model, **params).explain(X[:20], y[:20])
+
+
+def test_predictions_that_depend_on_the_batch_are_refused(images):
+    class Centred(LinearClassifier):
+        def predict(self, X):
+            return super().predict(X - X.mean(axis=0))
+
+    _, X, y = images
+    with pytest.raises(ValueError, match="can then not stop early"):
+        ADSExplainer(Centred(64, 10), target_precision=0.1).explain(X[:200], y[:200])
+
+
+def test_what_the_sequential_mode_knows_is_saved_and_loaded(images, tmp_path):
+    model, X, y = images
+    found = ADSExplainer(model, target_precision=0.05, random_state=0).explain(X[:400], y[:400])
+    found.save(tmp_path / "map.npz")
+    loaded = ADSExplanation.load(tmp_path / "map.npz")
+    np.testing.assert_array_equal(loaded.window_intervals, found.window_intervals)
+    np.testing.assert_array_equal(loaded.window_n_samples, found.window_n_samples)
+    assert loaded.engine_stats == found.engine_stats
 
 
 def test_weights_are_refused(images):

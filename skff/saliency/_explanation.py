@@ -176,6 +176,11 @@ class ADSExplanation:
         if method != "max-t":
             return self._find_significant(self.p_values, alpha, method)
         check_n_resamples(n_resamples, alpha)
+        if self.window_n_samples is not None:
+            raise ValueError(
+                "Got method='max-t' for a map of the sequential mode, but expected 'bh', 'by' or "
+                "'holm': its windows were measured on different samples."
+            )
         self._check_tested(self.fold_importances)
         is_tested = np.isfinite(self.importances)
         sums = _fold_sums(self.fold_importances[:, is_tested], self.fold_weights)

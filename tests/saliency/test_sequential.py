@@ -194,6 +194,9 @@ def test_what_the_sequential_mode_knows_is_saved_and_loaded(images, tmp_path):
     np.testing.assert_array_equal(loaded.window_intervals, found.window_intervals)
     np.testing.assert_array_equal(loaded.window_n_samples, found.window_n_samples)
     assert loaded.engine_stats == found.engine_stats
+    assert loaded.significant(method="holm").any()
+    with pytest.raises(ValueError, match="map of the sequential mode"):
+        loaded.significant(method="max-t")
 
 
 def test_weights_are_refused(images):

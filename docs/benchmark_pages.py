@@ -20,6 +20,7 @@ from _common import spread
 from _summary import (
     REFERENCE,
     by_contestant,
+    describe_figures,
     describe_settings,
     layer_table,
     one_per_seed,
@@ -111,6 +112,12 @@ def _ads_cells(row):
     ]
 
 
+def questions_tables(rows):
+    """Return the table of what the further questions of ADSExplainer cost and answer."""
+    body = [[TITLES[row["data"]], row["question"], describe_figures(row)] for row in rows]
+    return [("Further questions to one network", ["data", "question", "figures"], body)]
+
+
 def tabular_tables(rows):
     """Return the table of cross-validated accuracies on tables of numbers."""
     body = []
@@ -143,6 +150,7 @@ TABLES = {
     "training": ("training", training_tables),
     "layers": ("training", layers_tables),
     "validation": ("validation", validation_tables),
+    "questions": ("questions", questions_tables),
     "versions": ("versions", versions_tables),
     "ads": ("ads", ads_tables),
     "tabular": ("tabular", tabular_tables),

@@ -182,3 +182,11 @@ def _version_cells(groups, key):
     medians = [spread([value(row, key) for row in own]) for own in (old, new, loop)]
     over_old, over_loop = spread(ratios(new, old, key)), spread(ratios(new, loop, key))
     return [medians[0], medians[1], over_old, medians[2], over_loop]
+
+
+def describe_figures(row):
+    """Return what ``bench_questions.py`` measured of a question on one line."""
+    about = ("data", "samples", "question", "threads")
+    about += ("commit", "date", "machine", "versions", "command")
+    figures = {name: value for name, value in row.items() if name not in about}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())

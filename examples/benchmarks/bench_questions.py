@@ -27,6 +27,7 @@ from time import perf_counter
 import numpy as np
 from _common import DATA, load, print_machine, print_table
 from _results import write_results
+from _summary import describe_figures
 
 from skff import ADSExplainer, FFClassifier
 from skff.mlp_baselines import sklearn_mlp
@@ -54,7 +55,7 @@ def main(argv=None):
     runs = [{"data": options.data, "samples": len(y)} | run for run in runs]
     print_table(
         ["question", "figures"],
-        [[run["question"], show({**run, "question": None})] for run in runs],
+        [[run["question"], describe_figures(run)] for run in runs],
     )
     write_results(options.json, runs, ["data", "question"])
     return runs
@@ -144,12 +145,6 @@ def shapley_values(model, X, y):
         "largest_standard_error": float(found.standard_error.max()),
         "orders": int(found.n_permutations),
     }
-
-
-def show(run):
-    """Return the figures of a run on one line."""
-    figures = {k: v for k, v in run.items() if k not in ("data", "samples", "question")}
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
 
 
 if __name__ == "__main__":

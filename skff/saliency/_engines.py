@@ -195,14 +195,12 @@ def score(task):
     With other scores, a classifier's drops within classes are still those of accuracy; ``predict``
     gets the changed rows for them, unless a score has called it already.
     """
-    X = task.samples.restore(task.samples.values.copy())
-    remembered = RememberedEstimator(task.estimator)
-    truth = task.truth
-    baseline = {
-        k: one(X, truth.y, truth.weight, remembered) for k, one in task.other_scores.items()
-    }
-    tally = None
-    correct = None
+    truth, remembered = task.truth, RememberedEstimator(task.estimator)
+    baseline = {}
+    for name, one in task.other_scores.items():
+        X = task.samples.restore(task.samples.values.copy())
+        baseline[name] = one(X, truth.y, truth.weight, remembered)
+    tally = correct = None
     if task.counts_labels:
         correct = task.bare_labels_at_once == truth.y
         tally = Tally(truth, task.n_windows)
@@ -236,12 +234,18 @@ def _score_block(task, block, correct):
     scores = {name: np.empty(len(block)) for name in others}
     tally = Tally(truth, len(block)) if task.counts_labels else None
     flat = np.empty_like(task.samples.values, order="C")
-    for place, window in enumerate(block):
-        features, fill = task.window(window)
+
+    def occlude(features, fill):
         np.copyto(flat, task.samples.values)  # the whole: an estimator may write to its input
         hide(flat, features, fill)
-        X, remembered = task.samples.restore(flat), RememberedEstimator(task.estimator)
+        return task.samples.restore(flat)
+
+    for place, window in enumerate(block):
+        features, fill = task.window(window)
+        X, remembered = None, RememberedEstimator(task.estimator)
         for name, one in others.items():
+            if X is None or not one.asks_methods_only:
+                X = occlude(features, fill)
             scores[name][place] = one(X, truth.y, truth.weight, remembered)
         if tally is None:
             continue
@@ -250,6 +254,7 @@ def _score_block(task, block, correct):
             rows = task.samples.rows_changed(features, fill, everyone)
             labels = task.predict(task.samples.hidden(rows, features, fill)) if len(rows) else rows
         elif labels is None:
+            occlude(features, fill)
             labels = task.predict(flat)
         labels = task.read_labels(labels, len(rows))
         flipped = rows[correct[rows] != (labels == truth.y[rows])]

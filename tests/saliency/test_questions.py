@@ -67,6 +67,25 @@ def test_scores_share_their_predictions(logistic, digits):
     assert counts[1] == counts[0]
 
 
+def test_scores_of_an_estimator_that_writes_to_its_input_are_right(digits):
+    class Writing(LinearClassifier):
+        def predict(self, X):
+            labels = super().predict(X)
+            X[:] = 0
+            return labels
+
+    def own(estimator, X, y):
+        return float(np.mean(estimator.predict(X) == y))
+
+    X = digits[0][:60]
+    y = np.where(np.arange(60) % 4 == 0, 0, LinearClassifier(64, 10).predict(X))
+    scoring = {"first": own, "second": own, "accuracy": "accuracy"}
+    found = ADSExplainer(Writing(64, 10), scoring=scoring).explain(X.copy(), y)
+    expected = ADSExplainer(LinearClassifier(64, 10)).explain(X, y)
+    for one in found.values():
+        np.testing.assert_allclose(one.importances, expected.importances, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("scoring", "error", "match"),
     [

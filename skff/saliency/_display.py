@@ -7,7 +7,7 @@ from skff.saliency._explainer import ADSExplainer
 
 
 class ADSDisplay:
-    """Maps of the loss of score, drawn with one scale for all.
+    """Maps of the drop of score, drawn with one scale for all.
 
     Colours diverge from 0: red where hiding hurts, blue where it helps.
 
@@ -17,7 +17,7 @@ class ADSDisplay:
         Each of shape (H, W), drawn as an image, or (L,), drawn as bars. NaN stays blank.
     names : list of str or None, default=None
         Titles, one per map.
-    units : str, default="loss of score"
+    units : str, default="score drop"
         What the scale measures.
     significant : list of (ndarray of bool or None), or None, default=None
         For each map the pixels to outline, or the bars to mark with a star.
@@ -39,12 +39,12 @@ class ADSDisplay:
     --------
     >>> import numpy as np
     >>> from skff.saliency import ADSDisplay
-    >>> display = ADSDisplay([np.eye(3) / 10], units="loss of accuracy").plot()
+    >>> display = ADSDisplay([np.eye(3) / 10], units="accuracy drop").plot()
     >>> display.im_.get_clim()
     (-0.1, 0.1)
     """
 
-    def __init__(self, maps, *, names=None, units="loss of score", significant=None, labels=None):
+    def __init__(self, maps, *, names=None, units="score drop", significant=None, labels=None):
         self.maps = maps
         self.names = names
         self.units = units
@@ -102,7 +102,7 @@ class ADSDisplay:
     @classmethod
     def _of_explanations(cls, several, names, significance):
         scores = {one.scoring for one in several}
-        units = f"loss of {scores.pop() if len(scores) == 1 else 'score'}"
+        units = f"{scores.pop() if len(scores) == 1 else 'score'} drop"
         if len(several[0].image_shape) == 1:
             maps, marks, labels = zip(*[one.bars(significance) for one in several], strict=True)
             labels = labels[0]
@@ -123,7 +123,7 @@ class ADSDisplay:
             )
         one = several[0]
         names = [f"class {label}" for label in one.classes] if names is None else names
-        units = "loss of accuracy in the class"
+        units = "accuracy drop in the class"
         return cls(list(one.per_class), names=names, units=units, labels=one.feature_names)
 
     @classmethod

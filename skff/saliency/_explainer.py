@@ -186,7 +186,7 @@ class ADSExplainer(BaseEstimator):
         self.verbose = verbose
 
     def explain(self, X, y, sample_weight=None):
-        """Map the loss of score under hiding.
+        """Compute the occlusion importance map.
 
         Parameters
         ----------

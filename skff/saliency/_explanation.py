@@ -11,7 +11,7 @@ from skff.saliency._significance import ADJUSTMENTS, METHODS, check_n_resamples,
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ADSExplanation:
-    """Maps of the loss of score under hiding, with what is needed to read them.
+    """Maps of how much the score drops under occlusion, with what is needed to read them.
 
     Parameters
     ----------

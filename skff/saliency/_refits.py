@@ -146,7 +146,7 @@ class RefitExplanations:
         display = ADSDisplay(
             [self.importances, self.standard_deviation],
             names=[f"mean of {self.n_runs} runs", "standard deviation"],
-            units=f"loss of {first.scoring}",
+            units=f"{first.scoring} drop",
             labels=first.feature_names,
         )
         return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar)

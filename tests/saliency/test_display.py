@@ -31,7 +31,7 @@ def test_colours_are_centred_at_zero_and_named_by_units():
     display = found.plot()
     low, high = display.im_.get_clim()
     assert -low == high == found.importances.max()
-    assert display.figure_.axes[-1].get_ylabel() == "loss of accuracy"
+    assert display.figure_.axes[-1].get_ylabel() == "accuracy drop"
     np.testing.assert_array_equal(display.im_.get_array(), found.importances)
 
 
@@ -103,7 +103,7 @@ def test_sequences_are_drawn_as_bars():
     found = explain(shape=(20,))
     display = found.plot()
     assert [bar.get_height() for bar in display.im_] == found.importances.tolist()
-    assert display.ax_.get_ylabel() == "loss of accuracy"
+    assert display.ax_.get_ylabel() == "accuracy drop"
 
 
 def test_from_estimator_draws_what_the_explainer_finds():

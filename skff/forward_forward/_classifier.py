@@ -428,10 +428,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        predictor : object
-            ``predict(rows, pixels)`` gives the predictions for ``X[rows]`` with the features
-            `pixels` set to `fill`; ``predict_many(rows, windows)`` those for several sets of
-            features, of shape (n_windows, n_rows).
+        predictor : skff.saliency.OcclusionPredictor
+            ``predict_many(rows, windows)`` gives the predictions for ``X[rows]`` with the features
+            of each window set to `fill`, of shape (n_windows, n_rows), and a dict of counts.
 
         Raises
         ------

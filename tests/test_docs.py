@@ -117,6 +117,8 @@ def results(no_results):
     scaling = [sizes | {"axis": "n_units", "n_units": n, "epoch_seconds": n / 10} for n in (10, 20)]
     files = {"training": rows, "validation": rows, "variants": rows[:1], "recipes": rows[:1]}
     files |= {"ads": ads, "versions": versions, "scaling": scaling}
+    question = {"data": "mnist", "samples": 50, "question": "refine", "overlap": 0.9}
+    files |= {"questions": [question | {"threads": 1, "commit": "abc"}]}
     files |= {"tabular": [{"data": "iris", "seed": 0, "ff": 95.0, "mlp": 94.5}]}
     for name, runs in files.items():
         write_rows(no_results / f"{name}.json", runs)

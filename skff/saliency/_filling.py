@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skff.saliency._checks import check_choice
-from skff.saliency.fills import FILLS
+from skff.saliency.fills import FILLS, fit_fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def _n_arguments(function):
 
 def _resolve_component(fill, values, pixel_features, random_state):
     X = values[:, pixel_features]  # (n_samples, *image_shape, n_channels)
-    fitted = fill.fit(X) if hasattr(fill, "fit") else fill
+    fitted = fit_fill(fill, X)
     sample = fitted.sample if hasattr(fitted, "sample") else fitted
     if getattr(fill, "knows_window", True):
         dtype = values.dtype if values.dtype.kind in "fO" else np.dtype(np.float64)

@@ -56,6 +56,12 @@ class Unions:
 
     def __init__(self, explainer, X, y, sample_weight=None):
         explainer = with_fixed_draws(explainer)
+        if explainer.target_precision is not None or explainer.refine is not None:
+            raise ValueError(
+                f"Got an explainer with target_precision={explainer.target_precision} and "
+                f"refine={explainer.refine}, but expected None for both: regions and their unions "
+                "are compared on the same samples."
+            )
         self._data = X, y, sample_weight
         self.single = explainer.explain(*self._data)
         self.masks = _region_masks(explainer, X)

@@ -6,7 +6,7 @@ from saliency.oracle import EitherClassifier, LinearClassifier, XorClassifier, o
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import Ridge
 
-from skff.saliency import ADSExplainer, interactions
+from skff.saliency import ADSExplainer, interactions, shapley
 
 CORNERS = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
 
@@ -190,3 +190,11 @@ def test_bad_input_is_named(change, error, message):
     case = {"explainer": explainer(XorClassifier()), "X": CORNERS, "y": [1, 0, 0, 1]} | change
     with pytest.raises(error, match=message):
         interactions(**case)
+
+
+@pytest.mark.parametrize("params", [{"target_precision": 0.1}, {"refine": 1}], ids=str)
+@pytest.mark.parametrize("function", [interactions, shapley])
+def test_maps_whose_windows_saw_different_samples_are_refused(function, params):
+    X, y = np.random.default_rng(0).normal(size=(20, 64)), np.zeros(20, dtype=int)
+    with pytest.raises(ValueError, match="expected None for both"):
+        function(ADSExplainer(LinearClassifier(64), **params), X, y)

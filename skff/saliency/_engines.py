@@ -110,11 +110,6 @@ class Task:
         return np.concatenate([self.predict(self.samples.values[batch]) for batch in batches])
 
     @cached_property
-    def bare_labels_at_once(self):
-        """The same from one call, for estimators whose predictions depend on the batch."""
-        return self.predict(self.samples.values.copy())
-
-    @cached_property
     def row_by_row(self):
         """Whether predictions do not depend on what else is in the batch."""
         return predicts_row_by_row(self)
@@ -202,7 +197,10 @@ def score(task):
         baseline[name] = one(X, truth.y, truth.weight, remembered)
     tally = correct = None
     if task.counts_labels:
-        correct = task.bare_labels_at_once == truth.y
+        labels = remembered.known_labels()  # of one call: they may depend on the batch
+        if labels is None:
+            labels = task.predict(task.samples.values.copy())
+        correct = task.read_labels(labels, len(truth.y)) == truth.y
         tally = Tally(truth, task.n_windows)
         tally.add_baseline(truth, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}

@@ -294,8 +294,10 @@ def comparison_signal(layer, Z, batch):
             dg_of_samples = dg[samples] * factor.unsqueeze(1)
         dZ.append(_weighted_sums(table, index_of_samples, dg_of_samples))
         du_columns = _weighted_sums(table, index, dg.t())
-        everyone = torch.arange(start, start + len(z), device=Z.device)
-        drawn.append(everyone if samples is None else samples + start)
+        if samples is None:
+            drawn.append(torch.arange(start, start + len(z), device=Z.device))
+        else:
+            drawn.append(samples + start)
         if is_subset:
             du.index_add_(0, y, h[0] * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
         else:

@@ -89,7 +89,7 @@ class Scratch:
         return self.buffer[:size].view(shape)
 
 
-def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, peers, scratch):
+def batch_gradients(network, f, y, weight, rule, layers, generators, *, head, peers, scratch):
     """Set the gradients of some layers, and of the softmax head, from one batch.
 
     Parameters
@@ -106,8 +106,8 @@ def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, pee
         What the layers learn from.
     layers : range
         Layers that learn; those below run forward only, those above not at all.
-    generator : torch.Generator
-        Source of randomness.
+    generators : list of torch.Generator
+        Source of randomness of each layer of the network.
     head : bool
         Whether the softmax head learns too.
     peers : list of Tensor
@@ -129,7 +129,7 @@ def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, pee
         log_proba, totals = _learn_head(network, passes, y, weight)
         head_totals = [totals]
     learn = _learn_from_trunk if network.has_trunk else _learn_from_pairs
-    batch = _Batch(y, weight, rule, generator, log_proba, peers, scratch)
+    batch = _Batch(y, weight, rule, generators, log_proba, peers, scratch)
     layer_totals = learn(network, passes, layers, batch) if layers else []
     return torch.stack(layer_totals + head_totals, dim=1)
 
@@ -141,7 +141,7 @@ class _Batch:
     y: torch.Tensor
     weight: Any
     rule: LearningRule
-    generator: torch.Generator
+    generators: list
     log_proba: torch.Tensor | None
     peers: list
     scratch: Scratch
@@ -154,11 +154,11 @@ def _learn_from_trunk(network, passes, layers, batch):
         if index not in layers:
             continue
         if compares_all(batch.rule.loss):
-            signal = comparison_signal(layer, Z, batch)
+            signal = comparison_signal(layer, Z, batch, batch.generators[index])
         else:
-            labels = torch.cat([batch.y, _wrong_labels(layer, Z, batch)])
+            labels = torch.cat([batch.y, _wrong_labels(layer, Z, batch, batch.generators[index])])
             h = _activities_of_pairs(layer, Z, labels)
-            signal = pair_signal(h, labels, layer, batch)
+            signal = pair_signal(h, labels, layer, batch, batch.generators[index])
         _learn(layer, f, signal, batch.peers[index], batch)
         totals.append(torch.stack([signal.loss, signal.wins]))
     return totals
@@ -168,7 +168,7 @@ def _learn_from_pairs(network, passes, layers, batch):
     """Send positives and negatives up through layers of which only the first reads the label."""
     totals = []
     first, f, Z = next(iter(passes))
-    labels = torch.cat([batch.y, _wrong_labels(first, Z, batch)])
+    labels = torch.cat([batch.y, _wrong_labels(first, Z, batch, batch.generators[0])])
     h = _activities_of_pairs(first, Z, labels)  # (2 n, n_units): positives, then negatives
     for index, layer in enumerate(network.layers[: layers.stop]):
         if index > 0:
@@ -176,7 +176,7 @@ def _learn_from_pairs(network, passes, layers, batch):
             h = layer.pre_activations(f).relu_()
         if index not in layers:
             continue
-        signal = pair_signal(h, labels, layer, batch)
+        signal = pair_signal(h, labels, layer, batch, batch.generators[index])
         _learn(layer, f, signal, batch.peers[index], batch)
         totals.append(torch.stack([signal.loss, signal.wins]))
     return totals
@@ -232,7 +232,7 @@ def _draw_samples(strength, rule, generator):
     return samples, probability[samples].reciprocal_()
 
 
-def comparison_signal(layer, Z, batch):
+def comparison_signal(layer, Z, batch, generator):
     """Compute a layer's signal from the goodness of all labels, or of some where they are many.
 
     With p the derivatives of the mean loss with respect to the goodness of each label, and
@@ -248,6 +248,8 @@ def comparison_signal(layer, Z, batch):
         Its pre-activations without a label.
     batch : _Batch
         Labels and the learning rule.
+    generator : torch.Generator
+        The layer's source of randomness.
 
     Returns
     -------
@@ -255,7 +257,7 @@ def comparison_signal(layer, Z, batch):
         Whose `h_pos` is None without peer normalization.
     """
     rule, shifts = batch.rule, layer.label_shifts()
-    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, batch.generator, Z.device)
+    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, generator, Z.device)
     is_subset = len(candidates) < len(shifts)
     n_columns = len(candidates) + is_subset
     n_blocks = min(len(Z), math.ceil(n_columns * Z.numel() / SCRATCH_ELEMENTS))
@@ -281,7 +283,7 @@ def comparison_signal(layer, Z, batch):
             g = g.masked_fill(~comparable, -torch.inf)
         loss, wins = loss + losses.sum(), wins + (g.argmax(1) == column).sum()
         strength = torch.linalg.vector_norm(dg, torch.inf, 1)
-        samples, factor = _draw_samples(strength, rule, batch.generator)
+        samples, factor = _draw_samples(strength, rule, generator)
         if hasattr(rule.goodness, "gradient_factor"):  # dZ and du are weighted sums of h
             dg = dg * rule.goodness.gradient_factor(layer.n_units)
         else:
@@ -318,7 +320,7 @@ def _weighted_sums(table, rows, weight):
     return embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
 
-def pair_signal(h, labels, layer, batch):
+def pair_signal(h, labels, layer, batch, generator):
     """Compute a layer's signal from positives and their negatives.
 
     Parameters
@@ -331,6 +333,8 @@ def pair_signal(h, labels, layer, batch):
         The layer that learns.
     batch : _Batch
         Weights and the learning rule.
+    generator : torch.Generator
+        The layer's source of randomness.
 
     Returns
     -------
@@ -346,7 +350,7 @@ def pair_signal(h, labels, layer, batch):
     if layer.label_weight is not None:
         du = torch.zeros_like(layer.label_weight).index_add_(0, labels, dZ)
         dZ = dZ[:n].add_(dZ[n:])
-    rows, factor = _draw_samples(torch.maximum(dg_pos.abs(), dg_neg.abs()), rule, batch.generator)
+    rows, factor = _draw_samples(torch.maximum(dg_pos.abs(), dg_neg.abs()), rule, generator)
     if rows is not None:
         if du is None:
             rows, factor = torch.cat([rows, rows + n]), factor.repeat(2)
@@ -375,7 +379,7 @@ def _comparable(candidates, labels):
     return torch.cat([torch.ones_like(wrong[:, :1]), wrong], dim=1)
 
 
-def _wrong_labels(layer, Z, batch):
+def _wrong_labels(layer, Z, batch, generator):
     """Draw a wrong label per sample, (n,)."""
     shifts, rule = layer.label_shifts(), batch.rule
 
@@ -392,7 +396,7 @@ def _wrong_labels(layer, Z, batch):
         return batch.log_proba[:, candidates]
 
     scores = {"goodness": layer_goodness, "readout": head_log_probability}
-    return draw_negatives(rule.negatives, batch.y, len(shifts), batch.generator, scores)
+    return draw_negatives(rule.negatives, batch.y, len(shifts), generator, scores)
 
 
 def _activities_of_pairs(layer, Z, labels):

@@ -37,6 +37,31 @@ def inverse_sqrt(n_updates):
 SCHEDULES = {"constant": constant, "cooldown": cooldown}
 
 
+def draw_streams(generator, n_streams):
+    """Return generators whose draws do not depend on how much the others draw.
+
+    So what a layer learns does not depend on the layers above it, nor on the process that it
+    learns in.
+
+    Parameters
+    ----------
+    generator : torch.Generator or None
+        Seeds them with one draw; None stands for torch's own, for all of them.
+    n_streams : int
+        Their number; the first ones are the same however many follow.
+
+    Returns
+    -------
+    generators : list of torch.Generator
+        On the same device.
+    """
+    if generator is None:
+        return [None] * n_streams
+    device = generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=device))
+    return [torch.Generator(device).manual_seed(seed + k) for k in range(n_streams)]
+
+
 class Trainer:
     """Some layers of a network with their optimizer: what training goes on from.
 
@@ -119,10 +144,11 @@ class Trainer:
             that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
+        for_input, *for_layers = draw_streams(self.generator, 1 + self.network.n_layers)
         totals = 0.0
         with self._rounded_weights() as dtype:
             for start in range(0, len(order), batch_size):
-                f, y, weight = data.batch(order[start : start + batch_size], self.generator)
+                f, y, weight = data.batch(order[start : start + batch_size], for_input)
                 totals += batch_gradients(
                     self.network,
                     f.to(dtype),
@@ -130,14 +156,14 @@ class Trainer:
                     weight,
                     rule,
                     self.layers,
-                    self.generator,
+                    for_layers,
                     head=self.head,
                     peers=self.peers,
                     scratch=self.scratch,
                 )
                 self._update(self.learning_rate * schedule(start / len(order)))
         self._clear_denormal_moments()
-        # The only read from the device in the whole epoch.
+        # The only read from the device since the epoch began.
         return (totals / len(order)).tolist()
 
     def copy(self):

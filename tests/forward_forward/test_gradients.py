@@ -90,7 +90,16 @@ def learn(net, batch, rule, layers=None, *, seed=0, head=False):
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         return batch_gradients(
-            net, f, y, weight, rule, layers, rng, head=head, peers=peers, scratch=Scratch()
+            net,
+            f,
+            y,
+            weight,
+            rule,
+            layers,
+            [rng] * net.n_layers,
+            head=head,
+            peers=peers,
+            scratch=Scratch(),
         )
 
 
@@ -331,13 +340,17 @@ def trained(net, n_layers, rule):
 
 @every_kind
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_updates_of_a_layer_are_bit_identical_whatever_lies_above(n_layers, every_layer, loss):
+@pytest.mark.parametrize("drawn", [False, True])
+def test_updates_of_a_layer_are_bit_identical_whatever_lies_above(
+    drawn, n_layers, every_layer, loss
+):
     whole, changed, cut = (random_network(every_layer=every_layer) for _ in range(3))
     for layer in changed.layers[n_layers:]:
         for tensor in layer.tensors():
             tensor.mul_(-3.0).add_(1.0)
     del cut.layers[n_layers:]
-    learnt = rule(loss=loss, negatives=None if loss == "cross_entropy" else next_label)
+    negatives = None if loss == "cross_entropy" else NEGATIVES["hard"] if drawn else next_label
+    learnt = rule(loss=loss, negatives=negatives, always_used=0.8 * drawn)
     start = [tensor.float() for layer in cut.layers for tensor in layer.tensors()]
     expected = trained(whole, n_layers, learnt)
     assert all((now != before).any() for now, before in zip(expected, start, strict=True))

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._batches import TrainingData, location_and_norm
 from skff.forward_forward._calibration import probability_scale
+from skff.forward_forward._distributed import describe as describe_work
+from skff.forward_forward._distributed import make_team
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network
 from skff.forward_forward._targets import all_classes, check_same_task, check_task
@@ -57,10 +58,11 @@ def fit(estimator, X, y, sample_weight):
         On a parameter or data that cannot be used, or when the loss becomes non-finite.
     """
     hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
-    rule = parameters.check(estimator)
+    team = make_team(estimator.parallel)
     go_on = estimator.warm_start and hasattr(estimator, "_network")
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
-    random_state = check_random_state(estimator.random_state)
+    rule, task = team.ranks.call(partial(_check, estimator, X, y, sample_weight, go_on=go_on))
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    random_state = team.ranks.random_state(estimator.random_state)
     samples, held_out = _split(task.samples, estimator, random_state)
     generator = _generator(estimator, random_state)
     if go_on:
@@ -70,7 +72,7 @@ def fit(estimator, X, y, sample_weight):
     history = list(estimator.history_) if go_on else []
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
-    _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments)
+    _train(estimator, team, network, rule, generator, samples, held_out, history, hook_arguments)
     return fitted()
 
 
@@ -94,18 +96,24 @@ def partial_fit(estimator, X, y, classes, sample_weight):
     ValueError
         On a parameter or data that cannot be used, or when the loss becomes non-finite.
     """
-    rule = parameters.check(estimator)
-    _refuse_what_needs_all_data(estimator)
+    team = make_team(estimator.parallel)
     go_on = hasattr(estimator, "_network")
-    classes = all_classes(estimator, classes)
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
-    trainer = _trainer_for_passes(estimator, task, rule, go_on)
+    rule, task = team.ranks.call(
+        partial(_check_part, estimator, X, y, classes, sample_weight, go_on=go_on)
+    )
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    trainer = _trainer_for_passes(estimator, team, task, rule, go_on)
     history = list(estimator.history_) if go_on else []
-    if len(classes) > 1:
+    if len(task.classes) > 1:
         history.append(_pass_once(estimator, trainer, rule, task.samples, len(history)))
-        if estimator.verbose:
+        if estimator.verbose and team.ranks.rank == 0:
             print(describe(history[-1], history[-1]["epoch"]), flush=True)
     return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
+
+
+def _check(estimator, X, y, sample_weight, *, go_on, classes=None):
+    rule = parameters.check(estimator)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
 
 
 # Stages of a fit
@@ -168,7 +176,7 @@ def _frozen(estimator, rule):
     }
 
 
-def _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments):
+def _train(estimator, team, network, rule, generator, samples, held_out, history, hook_arguments):
     """Train phase by phase and epoch by epoch, telling the callbacks."""
     phases = _phases(estimator, network)
     n_samples = len(samples[0])
@@ -182,16 +190,17 @@ def _train(estimator, network, rule, generator, samples, held_out, history, hook
         hook_arguments,
         max_iter=max_iter,
         n_before=count_epochs(history),
-        verbose=estimator.verbose,
+        verbose=estimator.verbose and team.ranks.rank == 0,
     )
     with computing(network.device, estimator.matmul_precision):
         data = _training_data(estimator, network, *samples)
         for layers, head in phases:
             validate = held_out and partial(_validation_score, network, held_out, layers, head)
-            trainer = _make_trainer(estimator, network, layers, generator, head)
+            trainer = _make_trainer(estimator, team, network, layers, generator, head)
             with monitor.phase(layers, nested=len(phases) > 1):
                 _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate)
-        network.probability_scale = probability_scale(network, rule, data, generator)
+        scale = probability_scale(network, rule, data, generator)
+        network.probability_scale = team.ranks.first(scale)
     context.call_on_fit_task_end(**hook_arguments)
 
 
@@ -221,10 +230,12 @@ def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None
             epoch,
             schedule=lambda done, epoch=epoch: schedule((epoch + done) / max_iter),
         )
+        ranks = trainer.team.ranks
         if validate is not None:
-            record["validation_score"] = validate()
+            record["validation_score"] = ranks.first(validate())
             best.update(record["validation_score"])
-        if monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change:
+        stop = ranks.any(ranks.call(partial(monitor.end_epoch, record)))
+        if stop or best.n_stale >= estimator.n_iter_no_change:
             break
     best.restore()
 
@@ -276,7 +287,7 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     }
     if trainer.head:
         record |= {"readout_loss": loss[-1], "readout_accuracy": win_share[-1]}
-    return record
+    return record | trainer.team.record()
 
 
 def _names(layers):
@@ -325,6 +336,12 @@ class _Best:
 # Stages of a partial fit
 
 
+def _check_part(estimator, X, y, classes, sample_weight, *, go_on):
+    _refuse_what_needs_all_data(estimator)
+    classes = all_classes(estimator, classes)
+    return _check(estimator, X, y, sample_weight, go_on=go_on, classes=classes)
+
+
 def _refuse_what_needs_all_data(estimator):
     for name, unusable in UNUSABLE_IN_PARTIAL_FIT.items():
         if getattr(estimator, name) == unusable:
@@ -334,22 +351,23 @@ def _refuse_what_needs_all_data(estimator):
             )
 
 
-def _trainer_for_passes(estimator, task, rule, go_on):
+def _trainer_for_passes(estimator, team, task, rule, go_on):
     """Return a trainer to go on with: a copy of the last one, or a fresh one."""
     if hasattr(estimator, "_trainer"):
         check_same_task(estimator, task)
         trainer = estimator._trainer.copy()
+        trainer.team = team
         for network in (trainer.network, trainer.average):
             vars(network).update(_frozen(estimator, rule))
     else:
-        generator = _generator(estimator, check_random_state(estimator.random_state))
+        generator = _generator(estimator, team.ranks.random_state(estimator.random_state))
         if go_on:
             average = _continued(estimator, task, rule)
         else:
             average = _initialized(estimator, task.samples[0], task.classes, rule, generator)
         layers, head = range(average.n_layers), bool(average.head)
         learning = average.to(average.device)
-        trainer = _make_trainer(estimator, learning, layers, generator, head, average)
+        trainer = _make_trainer(estimator, team, learning, layers, generator, head, average)
     trainer.learning_rate = estimator.learning_rate_init
     return trainer
 
@@ -366,15 +384,16 @@ def _pass_once(estimator, trainer, rule, samples, n_before):
         # What comes at once is usually one of several parts.
         batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data), auto=25)
         record = run_epoch(trainer, data, rule, batch_size, n_before, schedule=schedule)
+        trainer.team.finish_pass(trainer)
         scale = probability_scale(trainer.average, rule, data, trainer.generator)
-        trainer.average.probability_scale = scale
+        trainer.average.probability_scale = trainer.team.ranks.first(scale)
     return record
 
 
 # What both have in common
 
 
-def _make_trainer(estimator, network, layers, generator, head, average=None):
+def _make_trainer(estimator, team, network, layers, generator, head, average=None):
     return Trainer(
         network,
         layers,
@@ -385,6 +404,7 @@ def _make_trainer(estimator, network, layers, generator, head, average=None):
         precision=estimator.matmul_precision,
         head=head,
         average=average,
+        team=team,
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils._pytree import tree_map
 
+from skff.forward_forward._distributed import ALONE
 from skff.forward_forward._gradients import Scratch, batch_gradients
 from skff.forward_forward._torch import as_numpy, as_writable_tensor, multiplies_bfloat16
 
@@ -87,6 +88,8 @@ class Trainer:
         Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
         as the fourth power of k. It is to the network what a fallen learning rate would be,
         whenever training stops.
+    team : Alone, DataParallel or LayerParallel, default=ALONE
+        The processes that share the work.
 
     References
     ----------
@@ -106,6 +109,7 @@ class Trainer:
         precision="highest",
         head=False,
         average=None,
+        team=ALONE,
     ):
         self.network = network
         self.layers = layers
@@ -116,6 +120,7 @@ class Trainer:
         self.precision = precision
         self.head = head
         self.average = average
+        self.team = team
         self.n_updates = 0
         self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
         self.scratch = Scratch()
@@ -144,27 +149,41 @@ class Trainer:
             that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
-        for_input, *for_layers = draw_streams(self.generator, 1 + self.network.n_layers)
-        totals = 0.0
+        streams = draw_streams(self.generator, 1 + self.network.n_layers)
+        learning = self.team.own_layers(self.network, self.layers)
+        totals, n_done = 0.0, 0
         with self._rounded_weights() as dtype:
-            for start in range(0, len(order), batch_size):
-                f, y, weight = data.batch(order[start : start + batch_size], for_input)
-                totals += batch_gradients(
+            batches = order.split(batch_size)
+            for passes, y, weight in self.team.batches(self, data, batches, streams[0], dtype):
+                own = batch_gradients(
                     self.network,
-                    f.to(dtype),
+                    passes,
                     y,
                     weight,
                     rule,
-                    self.layers,
-                    for_layers,
-                    head=self.head,
+                    learning,
+                    streams[1:],
+                    head=self.team.own_head(self.head),
                     peers=self.peers,
                     scratch=self.scratch,
+                    share=self.team.share(len(y)),
                 )
-                self._update(self.learning_rate * schedule(start / len(order)))
+                totals += self.team.add_up(self, own)
+                self._update(self.learning_rate * schedule(n_done / len(order)))
+                n_done += len(y)
         self._clear_denormal_moments()
+        totals = self.team.finish_epoch(self, totals)
         # The only read from the device since the epoch began.
         return (totals / len(order)).tolist()
+
+    def tensors(self, layers, head):
+        """Return what training changes of some layers, and of the head, but for the optimizer."""
+        networks = [network for network in (self.network, self.average) if network is not None]
+        return [
+            tensor
+            for network in networks
+            for tensor in network.tensors_of(layers) + network.head * head
+        ] + [self.peers[layer] for layer in layers]
 
     def copy(self):
         """Return a trainer that goes on from here and leaves this one as it is."""
@@ -180,8 +199,8 @@ class Trainer:
         return new
 
     def _make_optimizer(self):
-        tensors = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
-        return self.solver.make(tensors + self.network.head * self.head, self.learning_rate)
+        tensors = self.network.tensors_of(self.layers) + self.network.head * self.head
+        return self.solver.make(tensors, self.learning_rate)
 
     @contextmanager
     def _rounded_weights(self):
@@ -202,7 +221,7 @@ class Trainer:
         group["lr"] = rate
         if self.weight_decay:  # ours for both solvers: torch couples that of SGD to the gradient
             for tensor in group["params"]:
-                if tensor.ndim == 2:
+                if tensor.ndim == 2 and tensor.grad is not None:
                     tensor.mul_(1 - rate * self.weight_decay)
         self.optimizer.step()
         self.optimizer.zero_grad()  # before the next gradients take as much memory again
@@ -229,6 +248,7 @@ class Trainer:
         state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
         state["generator"] = self.generator.get_state().numpy()
         state["scratch"] = Scratch()
+        state["team"] = ALONE
         return state
 
     def __setstate__(self, state):

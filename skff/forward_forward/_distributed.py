@@ -468,8 +468,8 @@ def make_team(parallel):
     ValueError
         If there is no process group.
     """
-    if parallel not in TEAMS:
-        return ALONE
+    if not (isinstance(parallel, str) and parallel in TEAMS):
+        return ALONE  # a value that is not valid is refused along with all others
     if not (distributed.is_available() and distributed.is_initialized()):
         raise ValueError(
             f"Got parallel={parallel!r} without a process group, but expected one: call "

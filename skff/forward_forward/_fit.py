@@ -111,12 +111,12 @@ def partial_fit(estimator, X, y, classes, sample_weight):
     return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
 
 
-def _check(estimator, X, y, sample_weight, *, go_on, classes=None):
-    rule = parameters.check(estimator)
-    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
-
-
 # Stages of a fit
+
+
+def _check(estimator, X, y, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
 
 
 def _split(samples, estimator, random_state):
@@ -337,9 +337,10 @@ class _Best:
 
 
 def _check_part(estimator, X, y, classes, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
     _refuse_what_needs_all_data(estimator)
     classes = all_classes(estimator, classes)
-    return _check(estimator, X, y, sample_weight, go_on=go_on, classes=classes)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
 
 
 def _refuse_what_needs_all_data(estimator):

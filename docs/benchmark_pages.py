@@ -20,6 +20,8 @@ from _common import spread
 from _summary import (
     REFERENCE,
     by_contestant,
+    cuda_explanation_table,
+    cuda_training_table,
     describe_figures,
     describe_settings,
     layer_table,
@@ -146,6 +148,21 @@ def _settings(row):
     return describe_settings(row["settings"])
 
 
+def cuda_tables(rows):
+    """Return a table per GPU, data set and network of training, then one of saliency."""
+    trained = [row for row in rows if row["part"] == "train" and row["gpu"]]
+    groups = _grouped(trained, lambda row: (row["gpu"], row["data"], tuple(row["hidden"])))
+    tables = [
+        (f"Training on {gpu}: {TITLES[data]}, {_name(hidden)}", *_titled(cuda_training_table(own)))
+        for (gpu, data, hidden), own in groups.items()
+    ]
+    explained = [row for row in rows if row["part"] == "explain" and row["gpu"]]
+    return tables + [
+        (f"Accuracy Differential Saliency on {gpu}", *cuda_explanation_table(own))
+        for gpu, own in _grouped(explained, lambda row: row["gpu"]).items()
+    ]
+
+
 TABLES = {
     "training": ("training", training_tables),
     "layers": ("training", layers_tables),
@@ -156,6 +173,7 @@ TABLES = {
     "tabular": ("tabular", tabular_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
+    "cuda": ("cuda", cuda_tables),
 }
 
 
@@ -163,10 +181,11 @@ def table_source(name):
     """Return the reStructuredText of some tables, each folded below its title."""
     file, tabulate = TABLES[name]
     rows = read(file)
-    if not rows:
+    tables = tabulate(rows) if rows else []
+    if not tables:
         return [missing(file), ""]
     source = []
-    for title, header, body in tabulate(rows):
+    for title, header, body in tables:
         source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
         source += [".. list-table::", "   :header-rows: 1", ""]
         for cells in [header, *body]:

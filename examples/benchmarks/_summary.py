@@ -190,3 +190,56 @@ def describe_figures(row):
     about += ("commit", "date", "machine", "versions", "command")
     figures = {name: value for name, value in row.items() if name not in about}
     return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+
+
+def cuda_training_table(rows):
+    """Return header and rows of texts: both contestants with each way to run their batches.
+
+    Quotients are those to the plain loop's run of the same seed, without graph, in float32.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``bench_cuda.py``, of one device, data set and network size.
+
+    Returns
+    -------
+    header : list of str
+        Names of the columns.
+    body : list of list of str
+        One per contestant and mode.
+    """
+    header = ["contestant", "CUDA graph", "bfloat16", "seeds", "seconds to fit", f"/ {REFERENCE}"]
+    header += ["seconds to predict", f"/ {REFERENCE}", "error %", "peak MB on the device"]
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["contestant"], row["graph"], row["bfloat16"]), []).append(row)
+    reference = groups.get((REFERENCE, False, False), [])
+    body = []
+    for (name, graph, bfloat16), own in sorted(groups.items()):
+        cells = [name, _yes(graph), _yes(bfloat16), str(len(own))]
+        cells += _figure_and_ratio(own, reference, "seconds", None, 2)
+        cells += _figure_and_ratio(own, reference, "predict_seconds", None, 4)
+        cells += [spread([row["error"] for row in own]), spread([row["peak_mb"] for row in own], 0)]
+        body.append(cells)
+    return header, body
+
+
+def cuda_explanation_table(rows):
+    """Return header and rows of texts: a row per map that ``bench_cuda.py`` computed."""
+    header = ["data", "layers", "window", "images", "seconds", "peak MB on the device"]
+    header += ["windows unlike the CPU's", "largest difference in accuracy"]
+    body = [
+        [
+            *[row["data"], "-".join(map(str, row["hidden"])), f"{row['window']} x {row['window']}"],
+            *[str(row["samples"]), f"{row['seconds']:.2f}", spread([row["peak_mb"]], 0)],
+            f"{row['windows_unlike_cpu']} of {row['windows']}",
+            f"{row['largest_difference']:.4f}",
+        ]
+        for row in rows
+    ]
+    return header, body
+
+
+def _yes(condition):
+    return "yes" if condition else "no"

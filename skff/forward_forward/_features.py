@@ -85,16 +85,15 @@ def validate_features(estimator, X, y="no_validation", *, reset):
     ValueError
         On data that cannot be used, as `sklearn.utils.validation.validate_data`.
     """
-    if _stays_as_stored(X):
-        found = validate_data(estimator, X, y, dtype=None, ensure_all_finite=False, reset=reset)
-    else:
-        found = validate_data(estimator, X, y, dtype=np.float32, order="C", reset=reset)
-    X, labels = found if isinstance(found, tuple) else (found, None)
-    features = Features(X)
-    if _stays_as_stored(X):
-        with np.errstate(over="ignore"):  # too large for float32 is infinite
-            for block in features.blocks(len(X)):
-                check_array(block, estimator=estimator, input_name="X")
+    stays, settings = _stays_as_stored(X), {"dtype": np.float32, "order": "C"}
+    if stays:
+        settings = {"dtype": None, "ensure_all_finite": False}
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+        found = validate_data(estimator, X, y, reset=reset, **settings)
+        X, labels = found if isinstance(found, tuple) else (found, None)
+        features = Features(X)
+        for block in features.blocks(len(X)) if stays else ():
+            check_array(block, estimator=estimator, input_name="X")
     return features if labels is None else (features, labels)
 
 

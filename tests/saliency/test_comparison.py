@@ -127,7 +127,7 @@ def test_confidence_widens_intervals():
         ({"top": 0}, ValueError, "top=0"),
         ({"n_bootstrap": 0}, ValueError, "n_bootstrap=0"),
         ({"confidence_level": 1.0}, ValueError, "confidence_level=1.0"),
-        ({"random_state": "seed"}, ValueError, "cannot be used to seed"),
+        ({"random_state": "seed"}, ValueError, "random_state='seed'"),
     ],
 )
 def test_bad_input_is_named(change, error, message):

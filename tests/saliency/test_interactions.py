@@ -176,10 +176,10 @@ def test_heat_map_is_centred_at_zero_and_labelled():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"top_k": 1}, ValueError, "top_k=1, but expected at least 2"),
+        ({"top_k": 1}, ValueError, "top_k=1, but expected an int in the range \\[2"),
         ({"top_k": 2.0}, TypeError, "top_k=2.0"),
         ({"overlap": 1}, TypeError, "overlap=1"),
-        ({"explainer": XorClassifier()}, TypeError, "expected an ADSExplainer"),
+        ({"explainer": XorClassifier()}, TypeError, "expected an instance of .*ADSExplainer"),
         ({"explainer": explainer(XorClassifier(), scoring=["accuracy"])}, ValueError, "one score"),
         ({"explainer": explainer(XorClassifier(), channels="separate")}, ValueError, "'separate'"),
         ({"explainer": ADSExplainer(XorClassifier(), window_shape=2, aggregate="coverage")},

@@ -61,7 +61,8 @@ def compare_explanations(
     ----------
     first, second : ADSExplanation, or array-like of their shape
         Arrays, of gradient saliency say, stay as they are in the bootstrap. Pixels that are NaN
-        in one of them are left out.
+        in one of them are left out. Not from the sequential mode, whose windows stop once their
+        sign is known: noise would decide much of their order.
     top : float or int, default=0.1
         Most important pixels: a share of them in (0, 1), or their number.
     n_bootstrap : int, default=1000
@@ -78,8 +79,8 @@ def compare_explanations(
     Raises
     ------
     TypeError, ValueError
-        If the maps have different shapes, a map is constant and so has no order, or a parameter
-        is out of range.
+        If the maps have different shapes, a map is constant and so has no order or is one of the
+        sequential mode, or a parameter is out of range.
 
     References
     ----------
@@ -110,6 +111,7 @@ def compare_explanations(
         },
         locals(),
     )
+    _refuse_sequential(first, second)
     rng = check_random_state(random_state)
     maps = [np.asarray(getattr(one, "importances", one), dtype=float) for one in (first, second)]
     is_shared = _shared_pixels(*maps)
@@ -130,6 +132,15 @@ def compare_explanations(
         n_pixels=int(is_shared.sum()),
         confidence_level=confidence_level,
     )
+
+
+def _refuse_sequential(*maps):
+    if any(getattr(one, "window_n_samples", None) is not None for one in maps):
+        raise ValueError(
+            "Got a map of the sequential mode, but expected one whose windows were all measured "
+            "on the same samples: windows that stopped early have a sign, but no order. Unset "
+            "target_precision."
+        )
 
 
 def _shared_pixels(first, second):

@@ -433,12 +433,18 @@ def _maps(scores, regions):
 
 
 def check_explainer(explainer):
-    """Raise unless `explainer` is an ADSExplainer that returns a single explanation."""
+    """Raise unless `explainer` is an ADSExplainer that makes one map, all of it of all samples."""
     check_parameters({"explainer": [ADSExplainer]}, {"explainer": explainer})
     if explainer.channels != "joint" or several(explainer.scoring):
         raise ValueError(
             f"Got an explainer with channels={explainer.channels!r} and scoring="
             f"{explainer.scoring!r}, but expected 'joint' and one score: one map at a time."
+        )
+    if explainer.target_precision is not None or explainer.refine is not None:
+        raise ValueError(
+            f"Got an explainer with target_precision={explainer.target_precision} and "
+            f"refine={explainer.refine}, but expected None for both: what is compared has to be "
+            "measured on the same samples, everywhere."
         )
 
 
@@ -446,12 +452,6 @@ def study_unions(explainer, X, y, sample_weight):
     """Return a study whose regions and their unions are measured on the same samples."""
     check_explainer(explainer)
     explainer._check_parameters()
-    if explainer.target_precision is not None or explainer.refine is not None:
-        raise ValueError(
-            f"Got an explainer with target_precision={explainer.target_precision} and "
-            f"refine={explainer.refine}, but expected None for both: regions and their unions "
-            "are compared on the same samples."
-        )
     return explainer._start(X, y, sample_weight)
 
 

@@ -136,6 +136,16 @@ def test_bad_input_is_named(change, error, message):
         compare_explanations(case.pop("first"), case.pop("second"), **case)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_maps_of_the_sequential_mode_are_refused(is_first):
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (300, 9))
+    model, settings = OnePixelClassifier(4), {"target_precision": 0.1, "random_state": 0}
+    maps = [ADSExplainer(model, **params).explain(X, model.predict(X)) for params in (settings, {})]
+    assert maps[0].window_n_samples.min() < 300  # a window stopped early
+    with pytest.raises(ValueError, match="map of the sequential mode"):
+        compare_explanations(*(maps if is_first else maps[::-1]))
+
+
 def test_scores_without_samples_of_their_own_give_no_interval():
     X = np.random.default_rng(0).choice([-1.0, 1.0], (30, 9))
     model = OnePixelClassifier(4)

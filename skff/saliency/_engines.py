@@ -2,17 +2,16 @@
 
 import warnings
 from collections import Counter
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import open_door, read_labels
+from skff.saliency._parallel import Work, run
 from skff.saliency._samples import hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
@@ -344,18 +343,18 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, work, blocks, unit, *args):
-    """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    backend, _ = get_active_backend()
-    # Some backends, multiprocessing and ray among them, return all results at the end only.
-    as_generator = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+def _run(task, function, blocks, unit, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress."""
+    work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
+    results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
     with tqdm(
         total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
     ) as progress:
-        # Stop the workers even if an interrupt comes while nobody waits for them.
-        with closing(results) if as_generator else nullcontext(results) as results:
+        with closing(results):
             for block, result in zip(blocks, results, strict=True):
                 progress.update(len(block))
                 yield result
+
+
+def _on_block(function, task, args, block):
+    return function(task, block, *args)

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.metrics import auc
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.parallel import Parallel, delayed
 
+from skff.saliency._parallel import Work, run
 from skff.saliency._parameters import IMAGE_SHAPE, MAX_SAMPLES, N_JOBS, check_parameters
 from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import check_fitted, draw_samples, hide, make_samples, read_data
@@ -310,11 +310,8 @@ def _curves(
     orders = [_order(importances, rng) for importances in maps.values()]
     orders += [rng.permutation(len(features)) for _ in range(n_random)]
     shares = np.linspace(0, 1, n_points)
-    jobs = (
-        delayed(_scores_along)(kind, score, samples, data, features[order], shares)
-        for order in orders
-    )
-    scores = Parallel(n_jobs=n_jobs)(jobs)
+    work = Work(_scores_along, (kind, score, samples, data, shares), data.values.nbytes)
+    scores = list(run(work, [(features[order],) for order in orders], n_jobs=n_jobs))
     return PerturbationCurves(
         kind=kind,
         shares=shares,
@@ -344,7 +341,7 @@ def _order(importances, rng):
     return np.lexsort((rng.permutation(losses.size), losses))
 
 
-def _scores_along(kind, score, samples, data, features, shares):
+def _scores_along(kind, score, samples, data, shares, features):
     """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown."""
     scores = []
     for n_pixels in np.rint(shares * len(features)).astype(int):

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
 
+from skff._versions import with_version, without_version
 from skff.saliency._checks import (
     check_choice,
     check_count,
@@ -234,6 +235,12 @@ class ADSExplainer(BaseEstimator):
             return self._explain_regions(task, regions, regions.features())
         channels = range(pixel_features.shape[-1])
         return [self._explain_regions(task, regions, regions.features(c)) for c in channels]
+
+    def __getstate__(self):
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(without_version(type(self).__name__, state))
 
     def _html_repr(self):
         # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.

@@ -8,6 +8,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._features import validate_features
@@ -559,10 +560,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             # A ScoringMonitor holds a local socket and its key: neither belongs in a file. On
             # their way to the worker of a search, callbacks sit on an estimator not yet fitted.
             state.pop("_skl_callbacks", None)
-        return state
+        return with_version(state)
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        super().__setstate__(without_version(type(self).__name__, state))
         if hasattr(self, "_network") and not hasattr(self, "_trainer"):
             with suppress(ValueError):  # the device may exist only on the machine of `fit`
                 self._network = self._network.to(resolve_device(self.device))

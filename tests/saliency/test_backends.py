@@ -75,6 +75,7 @@ def test_search_and_fast_engine_on_dask_give_the_same(dask, digits):
     np.testing.assert_array_equal(*[importances for _, importances in found])
 
 
+@pytest.mark.filterwarnings("ignore:Lost workers")  # whoever was the first to get the data
 def test_a_dask_worker_that_is_killed_loses_nothing(dask, digits, tmp_path):
     X, y = digits
     model = TravelingClassifier(64, 10, folder=str(tmp_path))

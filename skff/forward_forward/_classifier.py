@@ -361,8 +361,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels from `classes_`.
         """
         fitted = self._as_fitted()
-        best = fitted._class_scores(X).argmax(axis=1)
-        return fitted.classes_[best]
+        return fitted.classes_[fitted._class_scores(X, lambda scores: scores.argmax(axis=1))]
 
     def predict_proba(self, X):
         """Estimate class probabilities.
@@ -397,7 +396,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Logarithm of `predict_proba`, exact where that rounds to 0.
         """
         fitted = self._as_fitted()
-        return fitted._network.log_probabilities(fitted._class_scores(X))
+        return fitted._class_scores(X, fitted._network.log_probabilities)
 
     def layer_goodness(self, X):
         """Compute each layer's goodness of each sample under each label.
@@ -549,10 +548,17 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _validate_samples(self, X):
         return validate_features(self, X, reset=False)
 
-    def _class_scores(self, X):
-        """Return what is largest for the predicted class, (n_samples, n_classes)."""
-        scores = self._network.compute(self._validate_samples(X), self._network.scores)
-        return scores - scores.mean(axis=1, keepdims=True)
+    def _class_scores(self, X, finish=lambda scores: scores):
+        """Return what `finish` makes of the scores of some samples, centred, for all samples.
+
+        The scores, (n, n_classes), are largest for the predicted class.
+        """
+
+        def finish_centred(scores):
+            return finish(scores - scores.mean(axis=1, keepdims=True))
+
+        network = self._network
+        return network.compute(self._validate_samples(X), network.scores, finish=finish_centred)
 
     def __getstate__(self):
         state = dict(super().__getstate__())  # not the live one

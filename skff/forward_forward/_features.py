@@ -8,7 +8,7 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import validate_data
 
 LARGEST_COPY = 2**28  # bytes: an array in memory is converted as a whole if its copy is no larger
-BLOCK_BYTES = 2**22  # of float32, read at once
+BLOCK_BYTES = 2**24  # of float32, read at once
 
 
 @dataclass(frozen=True, eq=False)

@@ -424,7 +424,7 @@ class Network:
 
     # Arrays in, arrays out
 
-    def compute(self, X, function, dim=0):
+    def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
 
         Parameters
@@ -435,18 +435,26 @@ class Network:
             Output of `rescale` -> Tensor.
         dim : int, default=0
             The axis of the samples in that tensor.
+        finish : callable, default=identity
+            Applied to the function's output for each chunk of samples, an ndarray; keeps the axis
+            of the samples.
 
         Returns
         -------
         output : ndarray
             The function of all samples.
         """
+        output, done = None, 0
         with computing(self.device), torch.inference_mode():
-            chunks = [
-                function(self.rescale(as_tensor(self.keep(x)).to(self.device))).cpu()
-                for x in X.blocks(self.rows_per_chunk())
-            ]
-        return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
+            for x in X.blocks(self.rows_per_chunk()):
+                inputs = self.rescale(as_tensor(self.keep(x)).to(self.device))
+                chunk = finish(function(inputs).cpu().numpy())
+                if output is None:
+                    shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
+                    output = np.empty(shape, chunk.dtype)
+                output[*[slice(None)] * dim, done : done + len(x)] = chunk
+                done += len(x)
+        return output
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""

@@ -37,10 +37,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
+    batches : callable, default=None
+        ``batches()`` yields the data batch by batch. The estimator is then asked about each of
+        them, in place of the X that a method is called with.
     """
 
-    def __init__(self, estimator):
-        self._estimator, self._answers = estimator, {}
+    def __init__(self, estimator, batches=None):
+        self._estimator, self._batches, self._answers = estimator, batches, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -50,7 +53,10 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                self._answers[name] = attribute(X)
+                batches = [X] if self._batches is None else self._batches()
+                answers = [attribute(batch) for batch in batches]
+                whole = answers[0] if len(answers) == 1 else np.concatenate(answers)
+                self._answers[name] = whole
             return self._answers[name]
 
         return answer
@@ -261,20 +267,34 @@ class Predictions:
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        row_bytes = self.samples.values.dtype.itemsize * self.samples.values.shape[1]
-        return self.batch_size or max(1, int(MAX_BATCH_BYTES / row_bytes))
+        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+
+    def batches(self, rows):
+        """Cut the indices `rows` into batches for ``predict``, as a list."""
+        return np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
+
+    def hidden(self, rows, features, fill):
+        """Predict the samples `rows` with `features` replaced by their fill."""
+        batches = self.batches(rows)
+        return np.concatenate(
+            [self.of(self.samples.hidden(some, features, fill)) for some in batches]
+        )
+
+    def hidden_batches(self, features, fill):
+        """Yield all samples in the user's form with `features` replaced by their fill."""
+        for rows in self.batches(np.arange(len(self.samples))):
+            yield self.samples.restore(self.samples.hidden(rows, features, fill))
 
     @cached_property
     def bare(self):
         """Labels with nothing hidden, of shape (n_samples,)."""
-        rows = np.arange(len(self.samples))
-        batches = np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
-        return np.concatenate([self.of(self.samples.values[batch]) for batch in batches])
+        batches = self.batches(np.arange(len(self.samples)))
+        return np.concatenate([self.of(self.samples.take(rows)) for rows in batches])
 
     @cached_property
     def probed(self):
         """Labels of the probe rows, predicted together."""
-        return self.of(self.samples.values[self.samples.probe_rows])
+        return self.of(self.samples.take(self.samples.probe_rows))
 
     @cached_property
     def depend_on_batch(self):
@@ -285,9 +305,10 @@ class Predictions:
         """
         half = np.arange(0, len(self.probed), 2)[::-1]
         batches = [half, *np.split(half, len(half))[:N_ALONE]]
-        values, rows = self.samples.values, self.samples.probe_rows
+        rows = self.samples.probe_rows
         return not all(
-            np.array_equal(self.probed[some], self.of(values[rows[some]])) for some in batches
+            np.array_equal(self.probed[some], self.of(self.samples.take(rows[some])))
+            for some in batches
         )
 
     def check_kind(self, y):

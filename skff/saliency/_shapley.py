@@ -90,8 +90,8 @@ def shapley(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a parameter is out of range, or ``method="exact"``
-        has more than 20 regions.
+        As :meth:`~skff.ADSExplainer.explain`; also if a parameter is out of range, or
+        ``method="exact"`` has more than 20 regions.
 
     Warns
     -----

@@ -42,7 +42,7 @@ def deletion_curve(
     Parameters
     ----------
     estimator : object
-        Fitted, as for :class:`ADSExplainer`.
+        Fitted, as for :class:`~skff.ADSExplainer`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -55,7 +55,7 @@ def deletion_curve(
     n_random : int, default=10
         Random orders to compare with.
     image_shape, fill, scoring, max_samples
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score, which gets them divided by the largest.
     n_jobs : int or None, default=None
@@ -70,7 +70,7 @@ def deletion_curve(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a map does not have the shape of the image.
+        As :meth:`~skff.ADSExplainer.explain`; also if a map does not have the shape of the image.
 
     References
     ----------

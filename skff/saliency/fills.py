@@ -360,7 +360,7 @@ class Conditional:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Regression:
     """Ridge regression of any pixels on those around them.
 
@@ -384,18 +384,31 @@ class _Regression:
     mean: np.ndarray
     covariance: np.ndarray | None
     flat: np.ndarray | None
+    # What was expected in the window before, for the draws of a window follow each other. Set at
+    # once, so that threads see a pair that belongs together.
+    _latest: tuple = (None, None)
 
     def sample(self, X, pixels, random_state):
         """Return hidden pixels as expected or drawn, (n_samples, n_hidden, n_channels)."""
-        n_channels = X.shape[-1]
-        around = _surroundings(pixels, self.reach)
-        context, hidden = _features(around, n_channels), _features(pixels, n_channels)
-        centred = X[:, around].reshape(len(X), -1) - self.mean[context]  # (n_samples, n_context)
-        values = self.mean[hidden] + centred @ self._weights(context, hidden)
+        values = self._expect(X, pixels)
         if self.residuals:
             unexplained = X[:, pixels].reshape(len(X), -1) - values
-            values += unexplained[_donors(len(X), random_state)]
-        return values.reshape(len(X), -1, n_channels).astype(_result_type(X), copy=False)
+            values = values + unexplained[_donors(len(X), random_state)]
+        return values.reshape(len(X), -1, X.shape[-1]).astype(_result_type(X), copy=False)
+
+    def _expect(self, X, pixels):
+        """Return the expected hidden features, (n_samples, n_hidden)."""
+        window, values = self._latest
+        if window is None or not np.array_equal(window, pixels):
+            n_channels = X.shape[-1]
+            around = _surroundings(pixels, self.reach)
+            context, hidden = _features(around, n_channels), _features(pixels, n_channels)
+            # (n_samples, n_context)
+            centred = X[:, around].reshape(len(X), -1) - self.mean[context]
+            values = self.mean[hidden] + centred @ self._weights(context, hidden)
+            if self.residuals:
+                self._latest = pixels, values
+        return values
 
     def _weights(self, context, hidden):
         """Return the coefficients of the context, of shape (n_context, n_hidden)."""

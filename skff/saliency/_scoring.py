@@ -264,6 +264,11 @@ class Predictions:
             )
         return labels
 
+    def in_batches(self, flat):
+        """Predict flat samples, which the estimator may write to, a part of them at a time."""
+        batches = range(0, len(flat), self.batch_rows)
+        return np.concatenate([self.of(flat[start : start + self.batch_rows]) for start in batches])
+
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""

@@ -456,10 +456,16 @@ class Network:
 
     # Copies and pickles
 
-    def copy_from(self, other):
-        """Take over the weights of a network of the same sizes, in place."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+    def state(self):
+        """Return copies of what training changes: all tensors and the probabilities' scale."""
+        tensors = [tensor.clone() for tensor in self.tensors()]
+        return {"tensors": tensors, "probability_scale": self.probability_scale}
+
+    def restore(self, state):
+        """Take over a `state` of a network of the same sizes, in place."""
+        for mine, theirs in zip(self.tensors(), state["tensors"], strict=True):
             mine.copy_(theirs)
+        self.probability_scale = state["probability_scale"]
 
     def to(self, device):
         """Return a copy whose weights are on `device`; also where it is the same."""

@@ -8,10 +8,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._features import validate_features
 from skff.forward_forward._torch import computing, resolve_device
 from skff.forward_forward.occlusion import OcclusionPredictor
 from skff.forward_forward.overlays import replace
@@ -295,7 +296,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data, finite; C-ordered float32 is used without a copy.
+            Training data, finite; C-ordered float32 is used without a copy, and a memory-mapped
+            array of any type is read batch by batch.
         y : array-like of shape (n_samples,)
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -590,7 +592,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._network
 
     def _validate_samples(self, X):
-        return validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        return validate_features(self, X, reset=False)
 
     def _class_scores(self, X):
         """Return what is largest for the predicted class, (n_samples, n_classes)."""

@@ -429,8 +429,8 @@ class Network:
 
         Parameters
         ----------
-        X : ndarray of shape (n, n_features), float32
-            Samples.
+        X : Features of shape (n, n_features)
+            Samples, read chunk by chunk.
         function : callable
             Output of `rescale` -> Tensor.
         dim : int, default=0
@@ -441,11 +441,10 @@ class Network:
         output : ndarray
             The function of all samples.
         """
-        kept, step = self.keep(X), self.rows_per_chunk()
         with computing(self.device), torch.inference_mode():
             chunks = [
-                function(self.rescale(as_tensor(kept[rows : rows + step]).to(self.device))).cpu()
-                for rows in range(0, len(kept), step)
+                function(self.rescale(as_tensor(self.keep(x)).to(self.device))).cpu()
+                for x in X.blocks(self.rows_per_chunk())
             ]
         return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skff.saliency._filling import FixedFill
+from skff.saliency._samples import FixedFill
 
 # They transform every feature on its own, so that hiding a feature before is hiding it after.
 FEATURE_WISE = {
@@ -144,7 +144,7 @@ def open_door(task):
     Parameters
     ----------
     task : Task
-        Whose estimator predicts row by row.
+        Whose predictions do not depend on the batch.
 
     Returns
     -------
@@ -166,13 +166,13 @@ def open_door(task):
         )
     expected = "but expected those of its predict"
     everyone, nothing = np.arange(len(samples)), [np.arange(0)]
-    difference = _difference(predictor, everyone, nothing, task.bare_labels[np.newaxis])
+    difference = _difference(predictor, everyone, nothing, task.predictions.bare[np.newaxis])
     if difference is not None:
         return None, f"Got {difference} from the occlusion_predictor of {name}, {expected}"
-    rows = samples.some_rows()
+    rows = samples.probe_rows
     some = np.unique(np.linspace(0, task.n_windows - 1, N_PROBE_WINDOWS).astype(int))
     copies = [samples.hidden(rows, *task.window(window)) for window in some]
-    labels = np.stack([task.predict(copy) for copy in copies])
+    labels = np.stack([task.predictions.of(copy) for copy in copies])
     difference = _difference(predictor, rows, [task.regions[window] for window in some], labels)
     if difference is not None:
         where = "with some windows hidden"

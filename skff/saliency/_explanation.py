@@ -3,10 +3,11 @@
 from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
 
-from skff.saliency._checks import check_choice, check_level
 from skff.saliency._npz import read_fields, write_fields
-from skff.saliency._significance import ADJUSTMENTS, METHODS, check_n_resamples, max_t
+from skff.saliency._parameters import COUNT, LEVEL, check_parameters
+from skff.saliency._statistics import ADJUSTMENTS, METHODS, check_n_resamples, max_t
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -40,7 +41,7 @@ class ADSExplanation:
         Lower and upper bound of each window's accuracy drop that the sequential mode knew when the
         window stopped.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None
-        Loss of accuracy within each class, whatever the score; None where the estimator is no
+        Accuracy drop within each class, whatever the score; None where the estimator is no
         classifier.
     classes : ndarray of shape (n_classes,) or None
         Labels the maps of `per_class` belong to: those among the samples used.
@@ -112,7 +113,7 @@ class ADSExplanation:
 
     @property
     def window_importances(self):
-        """Loss of score of each window or group, of shape (n_windows,)."""
+        """Drop of the score with each window or group hidden, of shape (n_windows,)."""
         return self.baseline_score - self.window_scores
 
     def significant(self, alpha=0.05, *, method="bh", n_resamples=2000, random_state=0):
@@ -171,8 +172,13 @@ class ADSExplanation:
         .. [6] T. Nichols and A. Holmes, "Nonparametric permutation tests for functional
            neuroimaging", Human Brain Mapping 15, 2002.
         """
-        check_level("alpha", alpha)
-        check_choice("method", method, METHODS)
+        constraints = {
+            "alpha": [LEVEL],
+            "method": [StrOptions(set(METHODS))],
+            "n_resamples": [COUNT],
+            "random_state": ["random_state"],
+        }
+        check_parameters(constraints, locals())
         if method != "max-t":
             return self._find_significant(self.p_values, alpha, method)
         check_n_resamples(n_resamples, alpha)
@@ -188,7 +194,7 @@ class ADSExplanation:
         return _mark(is_tested, adjusted <= alpha)
 
     def _find_significant(self, p_values, alpha, method="bh"):
-        check_level("alpha", alpha)
+        check_parameters({"alpha": [LEVEL]}, {"alpha": alpha})
         self._check_tested(p_values)
         is_tested = np.isfinite(p_values)
         return _mark(is_tested, ADJUSTMENTS[method](p_values[is_tested]) <= alpha)

@@ -34,8 +34,9 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval
 
-from skff.saliency._checks import check_count
+from skff.saliency._parameters import COUNT, check_parameters
 
 _NUMBERS = "buif"  # kinds of numpy types that fills compute with
 _CHUNK = 4096  # samples centred at once, so that memory does not grow with their number
@@ -179,7 +180,7 @@ class Blur:
 
     def __post_init__(self):
         """Validate the width."""
-        _check_number("sigma", self.sigma, above=0)
+        check_parameters({"sigma": [Interval(Real, 0, None, closed="neither")]}, vars(self))
 
     def fit(self, X):
         """Blur all images.
@@ -302,8 +303,8 @@ class Conditional:
     def __post_init__(self):
         """Validate the penalty and the reach."""
         # Below, rounding would decide between features of the context that repeat each other.
-        _check_number("alpha", self.alpha, at_least=1e-6)
-        check_count("reach", self.reach, optional=True)
+        alpha = Interval(Real, 1e-6, None, closed="left")
+        check_parameters({"alpha": [alpha], "reach": [COUNT, None]}, vars(self))
 
     def fit(self, X):
         """Compute means and covariances.
@@ -439,7 +440,7 @@ class Inpaint:
 
     def __post_init__(self):
         """Validate the noise."""
-        _check_number("noise", self.noise, at_least=0)
+        check_parameters({"noise": [Interval(Real, 0, None, closed="left")]}, vars(self))
 
     @property
     def is_random(self):
@@ -533,13 +534,6 @@ def _result_type(X):
     if X.dtype.kind not in _NUMBERS:
         return np.dtype(object)
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-
-
-def _check_number(name, value, *, above=None, at_least=None):
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)
-    bound = f"above {above}" if at_least is None else f"of at least {at_least}"
-    if not is_number or not (value > above if at_least is None else value >= at_least):
-        raise ValueError(f"Got {name}={value!r}, but expected a finite number {bound}.")
 
 
 def _check_numbers(fill, X):

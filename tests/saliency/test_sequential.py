@@ -159,7 +159,7 @@ def test_coarse_windows_without_effect_are_returned_with_a_warning():
 @pytest.mark.parametrize(
     ("params", "error", "match"),
     [
-        ({"target_precision": 0}, ValueError, "target_precision=0, but expected a number in"),
+        ({"target_precision": 0}, ValueError, "target_precision=0, but expected a float in"),
         ({"target_precision": "a"}, TypeError, "target_precision='a'"),
         ({"target_precision": 0.1, "alpha": 1}, ValueError, "alpha=1"),
         ({"target_precision": 0.1, "top_k": 0}, ValueError, "top_k=0"),

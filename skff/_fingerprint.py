@@ -61,11 +61,28 @@ def describe_array(array):
     array = np.atleast_1d(array)
     if array.dtype.hasobject:
         return f"object {array.shape} {_digest(_describe(array.tolist(), ()))}"
-    digest = hashlib.sha256()
     n_rows = max(1, BLOCK * len(array) // max(1, array.nbytes))
-    for start in range(0, len(array), n_rows):
-        digest.update(array[start : start + n_rows].tobytes())
-    return f"{array.dtype} {array.shape} {digest.hexdigest()[:N_DIGITS]}"
+    starts = range(0, len(array), n_rows)
+    return describe_blocks((array[i : i + n_rows] for i in starts), array.dtype, array.shape)
+
+
+def describe_blocks(blocks, dtype, shape):
+    """Describe an array that comes in blocks of rows, as `describe_array` does.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray
+    dtype, shape : dtype, tuple of int
+        Of the whole array.
+
+    Returns
+    -------
+    description : str
+    """
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block.tobytes())
+    return f"{dtype} {shape} {digest.hexdigest()[:N_DIGITS]}"
 
 
 def _digest(text):

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from skff import _files
 from skff._checkpoint import CheckpointFile, versions
-from skff._fingerprint import describe, describe_array
+from skff._fingerprint import describe, describe_array, describe_blocks
 from skff.forward_forward._torch import as_numpy, resolve_device
 
 # Parameters that change no number, and those that the fingerprint describes in another way.
@@ -319,7 +319,8 @@ def _is_record(record):
 def _fingerprint(estimator, task, go_on):
     """Return what the numbers of a fit depend on, in words."""
     X, y, weight = task.samples
-    data = {"X": describe_array(X), "y": describe_array(y), "classes": describe(task.classes)}
+    data = {"X": describe_blocks(X.blocks(len(X)), "float32", X.shape)}
+    data |= {"y": describe_array(y), "classes": describe(task.classes)}
     data["sample_weight"] = "None" if weight is None else describe_array(weight)
     params = estimator.get_params(deep=False)
     described = {name: _describe(name, params[name]) for name in params.keys() - NOT_COMPARED}

@@ -321,13 +321,16 @@ def test_a_refusal_says_what_was_got_what_was_expected_and_what_to_do(finished):
     assert str(caught.value) == expected
 
 
-def test_what_changes_no_number_may_change(finished, monkeypatch):
+def test_what_changes_no_number_may_change(finished, tmp_path, monkeypatch):
     clf, X, y = finished
     monkeypatch.setattr(Trainer, "epoch", None)
+    np.save(tmp_path / "X.npy", X.astype(float))
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     other = {"verbose": True, "checkpoint_every": 4, "keep_interrupted": True, "device": "auto"}
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         other.pop("device")
-    assert same(clone(clf).set_params(**other).fit(X.astype(float), y.tolist()), clf, X)
+    for stored in (X.astype(float), X.tolist(), mapped):
+        assert same(clone(clf).set_params(**other).fit(stored, y.tolist()), clf, X)
 
 
 def test_a_checkpoint_of_other_data_is_refused(finished):

@@ -4,7 +4,9 @@ Colours and lines are legible on a light and on a dark page, and the background 
 """
 
 import statistics
+from functools import partial
 
+import _figures as paper
 import matplotlib.pyplot as plt
 import numpy as np
 from _summary import by_contestant, one_per_seed
@@ -218,6 +220,19 @@ FIGURES = {
     "reliability": ("training", reliability),
     "ads_seconds": ("ads", ads_seconds),
     "growth": ("scaling", growth),
+    "paper_samples": ("reproduction", paper.labelled_samples),
+    "paper_losses": ("reproduction", paper.losses),
+    "paper_errors": ("reproduction", paper.errors),
+    "paper_epochs": ("reproduction", paper.epochs_curve),
+    **{
+        f"paper_{name}_{data}": ("reproduction", partial(draw, data=data))
+        for data in ("mnist", "fashion-mnist")
+        for name, draw in [
+            ("classes", paper.class_maps),
+            ("images", paper.image_maps),
+            ("all", paper.all_maps),
+        ]
+    },
 }
 
 

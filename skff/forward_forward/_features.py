@@ -52,10 +52,13 @@ class Features:
         rows = rows if self.rows is None else self.rows[rows]
         return np.ascontiguousarray(self.X[rows], dtype=np.float32)
 
+    def rows_per_block(self, n_rows):
+        """Return how many samples to read at once: at most `n_rows`, and few if they are wide."""
+        return max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
+
     def blocks(self, n_rows):
         """Yield all samples in their order, at most `n_rows` at a time and few if they are wide."""
-        n_rows = max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
-        for rows in gen_batches(len(self), n_rows):
+        for rows in gen_batches(len(self), self.rows_per_block(n_rows)):
             yield self.read(rows)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
+from skff._memory import in_chunks
 from skff.forward_forward._torch import as_numpy, as_tensor, as_writable_tensor, computing
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
@@ -45,6 +46,19 @@ def rms_normalize(h, norm=None):
     if norm is None:
         norm = torch.linalg.vector_norm(h, dim=-1)
     return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(SMALLEST_NORM)).unsqueeze(-1)
+
+
+def _affine(f, weight, bias):
+    """Compute ``f W' + b``, each row whatever the others are."""
+    # MKL rounds products of few rows unlike those of many, and a product of few columns by the
+    # place of a row among the others: padded, a row's result depends on that row alone.
+    n_rows, n_units, pad = len(f), len(bias), torch.nn.functional.pad
+    if n_rows < FEW_ROWS:
+        f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
+    if n_units < NARROW:
+        weight = pad(weight, (0, 0, 0, NARROW - n_units))
+        bias = pad(bias, (0, NARROW - n_units))
+    return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
 
 
 class Layer:
@@ -89,18 +103,7 @@ class Layer:
         """
         if f.dtype == torch.bfloat16:
             return (f @ self.rounded.t()).float().add_(self.bias)
-        # MKL rounds products of few rows unlike those of many, and a product of few columns by the
-        # place of a row among the others: padded, a row's result depends on that row alone.
-        n_rows, n_units = len(f), self.n_units
-        weight, bias, pad = self.weight, self.bias, torch.nn.functional.pad
-        if n_rows < FEW_ROWS:
-            f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
-        if n_units < NARROW:
-            weight, bias = (
-                pad(weight, (0, 0, 0, NARROW - n_units)),
-                pad(bias, (0, NARROW - n_units)),
-            )
-        return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
+        return _affine(f, self.weight, self.bias)
 
     def label_shifts(self):
         """Return what each label adds to the pre-activations, u, (n_classes, n_units)."""
@@ -419,13 +422,14 @@ class Network:
 
     def logits(self, inputs):
         """Compute the softmax head's logits, (n, n_classes), from `head_inputs`."""
-        weight, bias = self.head
-        return torch.addmm(bias, inputs, weight.t())
+        return _affine(inputs, *self.head)
 
     # Arrays in, arrays out
 
     def compute(self, X, function, dim=0):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
+
+        Where even that is not there, fewer samples are taken at once: the output is the same.
 
         Parameters
         ----------
@@ -441,12 +445,14 @@ class Network:
         output : ndarray
             The function of all samples.
         """
+
+        def output(rows):
+            x = as_tensor(self.keep(X.read(rows))).to(self.device)
+            return function(self.rescale(x)).cpu().numpy()
+
         with computing(self.device), torch.inference_mode():
-            chunks = [
-                function(self.rescale(as_tensor(self.keep(x)).to(self.device))).cpu()
-                for x in X.blocks(self.rows_per_chunk())
-            ]
-        return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
+            chunks = in_chunks(output, len(X), X.rows_per_block(self.rows_per_chunk()))
+        return np.concatenate(chunks, axis=dim)
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""

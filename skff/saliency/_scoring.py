@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from skff._memory import in_chunks, is_out_of_memory
 from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
@@ -244,8 +245,43 @@ class Predictions:
     batch_size: int | None = None
 
     def of(self, flat):
-        """Predict flat samples: one label each."""
+        """Predict flat samples, all in one call: one label each."""
         return self.read(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    def of_all(self, flat):
+        """Predict flat samples in one call; where memory runs out, in several that give the same.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            Where memory runs out and the labels depend on the batch.
+        """
+        try:
+            return self.of(flat)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.depend_on_batch:
+                raise
+        return self.of_few(flat)
+
+    def of_few(self, flat):
+        """Predict flat samples in one call, unless memory runs out."""
+        return np.concatenate(in_chunks(lambda some: self.of(flat[some]), len(flat), len(flat)))
+
+    def each(self, copies, n_copies):
+        """Predict samples in batches, which become smaller where memory runs out.
+
+        Parameters
+        ----------
+        copies : callable
+            Slice -> flat samples, which the estimator may write to.
+        n_copies : int
+
+        Returns
+        -------
+        labels : ndarray of shape (n_copies,)
+        """
+        parts = in_chunks(lambda some: self.of(copies(some)), n_copies, self.batch_rows)
+        return np.concatenate(parts)
 
     @staticmethod
     def read(labels, n_samples):
@@ -267,14 +303,13 @@ class Predictions:
     @cached_property
     def bare(self):
         """Labels with nothing hidden, of shape (n_samples,)."""
-        rows = np.arange(len(self.samples))
-        batches = np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
-        return np.concatenate([self.of(self.samples.values[batch]) for batch in batches])
+        values = self.samples.values
+        return self.each(lambda rows: values[rows].copy(), len(values))
 
     @cached_property
     def probed(self):
         """Labels of the probe rows, predicted together."""
-        return self.of(self.samples.values[self.samples.probe_rows])
+        return self.of_few(self.samples.values[self.samples.probe_rows])
 
     @cached_property
     def depend_on_batch(self):
@@ -287,7 +322,7 @@ class Predictions:
         batches = [half, *np.split(half, len(half))[:N_ALONE]]
         values, rows = self.samples.values, self.samples.probe_rows
         return not all(
-            np.array_equal(self.probed[some], self.of(values[rows[some]])) for some in batches
+            np.array_equal(self.probed[some], self.of_few(values[rows[some]])) for some in batches
         )
 
     def check_kind(self, y):

@@ -31,6 +31,9 @@ DEEPEST = 32  # brackets within brackets of JSON
 DENSEST = 6  # bytes per value of a long JSON text: Python takes up to 230 bytes for one
 SHORT = 2**14  # bytes of JSON that may be dense
 LARGEST_CODE_POINT = 0x10FFFF
+LONGEST_REASON = 500  # characters: a file must not fill a log
+# What reading nonsense may raise, in our own code, NumPy's and torch's.
+COMPLAINTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
@@ -137,10 +140,13 @@ def write(path, kind, arrays, document):
         "skff_version": skff.__version__,
         "content": json.dumps({"document": document, "texts": texts}, separators=(",", ":")),
     }
-    _parse(metadata["content"].encode())
     metadata["sha256"] = _digest(metadata, arrays)
     data = encode(arrays, metadata)
-    _parse(_split(data)[0])
+    try:
+        _parse(metadata["content"].encode())
+        _parse(_split(data)[0])
+    except ValueError as error:
+        raise ValueError(f"Got an object for {path} that cannot be read again: {error}") from error
     with atomic_write(path) as file:
         file.write(data)
 
@@ -218,9 +224,11 @@ def refusing(path):
     """
     try:
         yield
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except COMPLAINTS as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"Got {os.fspath(path)!r}, but expected a whole file that skff saved: {error}"
+            f"Got {os.fspath(path)!r}, but expected a whole file that skff saved: "
+            f"{reason[:LONGEST_REASON]}"
         ) from error
 
 

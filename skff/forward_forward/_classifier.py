@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._features import validate_features
@@ -392,8 +393,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels from `classes_`.
         """
         fitted = self._as_fitted()
-        best = fitted._class_scores(X).argmax(axis=1)
-        return fitted.classes_[best]
+        return fitted.classes_[fitted._class_scores(X, lambda scores: scores.argmax(axis=1))]
 
     def predict_proba(self, X):
         """Estimate class probabilities.
@@ -428,7 +428,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Logarithm of `predict_proba`, exact where that rounds to 0.
         """
         fitted = self._as_fitted()
-        return fitted._network.log_probabilities(fitted._class_scores(X))
+        return fitted._class_scores(X, fitted._network.log_probabilities)
 
     def layer_goodness(self, X):
         """Compute each layer's goodness of each sample under each label.
@@ -594,10 +594,17 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _validate_samples(self, X):
         return validate_features(self, X, reset=False)
 
-    def _class_scores(self, X):
-        """Return what is largest for the predicted class, (n_samples, n_classes)."""
-        scores = self._network.compute(self._validate_samples(X), self._network.scores)
-        return scores - scores.mean(axis=1, keepdims=True)
+    def _class_scores(self, X, finish=lambda scores: scores):
+        """Return what `finish` makes of the scores of some samples, centred, for all samples.
+
+        The scores, (n, n_classes), are largest for the predicted class.
+        """
+
+        def finish_centred(scores):
+            return finish(scores - scores.mean(axis=1, keepdims=True))
+
+        network = self._network
+        return network.compute(self._validate_samples(X), network.scores, finish=finish_centred)
 
     def __getstate__(self):
         state = dict(super().__getstate__())  # not the live one
@@ -605,10 +612,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             # A ScoringMonitor holds a local socket and its key: neither belongs in a file. On
             # their way to the worker of a search, callbacks sit on an estimator not yet fitted.
             state.pop("_skl_callbacks", None)
-        return state
+        return with_version(state)
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        super().__setstate__(without_version(type(self).__name__, state))
         if hasattr(self, "_network") and not hasattr(self, "_trainer"):
             with suppress(ValueError):  # the device may exist only on the machine of `fit`
                 self._network = self._network.to(resolve_device(self.device))

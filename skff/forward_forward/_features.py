@@ -4,11 +4,11 @@ import mmap
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 LARGEST_COPY = 2**28  # bytes: an array in memory is converted as a whole if its copy is no larger
-BLOCK_BYTES = 2**22  # of float32, read at once
+BLOCK_BYTES = 2**24  # of float32, read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,9 @@ class Features:
 
     def blocks(self, n_rows):
         """Yield all samples in their order, at most `n_rows` at a time and few if they are wide."""
-        for rows in gen_batches(len(self), self.rows_per_block(n_rows)):
-            yield self.read(rows)
+        step = self.rows_per_block(n_rows)
+        for start in range(0, len(self), step):
+            yield self.read(slice(start, start + step))
 
 
 def validate_features(estimator, X, y="no_validation", *, reset):

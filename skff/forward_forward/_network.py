@@ -426,7 +426,7 @@ class Network:
 
     # Arrays in, arrays out
 
-    def compute(self, X, function, dim=0):
+    def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
 
         Where even that is not there, fewer samples are taken at once: the output is the same.
@@ -439,20 +439,29 @@ class Network:
             Output of `rescale` -> Tensor.
         dim : int, default=0
             The axis of the samples in that tensor.
+        finish : callable, default=identity
+            Applied to the function's output for each chunk of samples, an ndarray; keeps the axis
+            of the samples.
 
         Returns
         -------
         output : ndarray
             The function of all samples.
         """
+        output = None
 
-        def output(rows):
+        def write(rows):
+            nonlocal output
             x = as_tensor(self.keep(X.read(rows))).to(self.device)
-            return function(self.rescale(x)).cpu().numpy()
+            chunk = finish(function(self.rescale(x)).cpu().numpy())
+            if output is None:
+                shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
+                output = np.empty(shape, chunk.dtype)
+            output[*[slice(None)] * dim, rows] = chunk
 
         with computing(self.device), torch.inference_mode():
-            chunks = in_chunks(output, len(X), X.rows_per_block(self.rows_per_chunk()))
-        return np.concatenate(chunks, axis=dim)
+            in_chunks(write, len(X), X.rows_per_block(self.rows_per_chunk()))
+        return output
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""

@@ -223,10 +223,13 @@ class Trainer:
                     moment.masked_fill_(moment.abs() < 1e-30, 0.0)
 
     def __getstate__(self):
-        return vars(self) | tree_map(as_numpy, self.state()) | {"scratch": Scratch()}
+        layers = [self.layers.start, self.layers.stop]  # skops does not know ranges
+        state = tree_map(as_numpy, self.state())
+        return vars(self) | state | {"scratch": Scratch(), "layers": layers}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.layers = range(*state["layers"])
         self.generator = torch.Generator(self.network.device)
         # A state of another kind of device does not fit: start a stream from its first bytes.
         if self.network.device.type == "cpu" and state["generator"].size == _CPU_STATE_SIZE:

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
-from skff.saliency._doors import open_door, read_labels
-from skff.saliency._samples import hide
+from skff.saliency._doors import PartwisePredictor, open_door, read_labels
+from skff.saliency._samples import FixedFill, hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
 
@@ -160,23 +160,27 @@ def score(task):
     Accuracy is computed from ``predict``, so that it comes with a standard error and per class.
     With other scores, a classifier's drops within classes are still those of accuracy; ``predict``
     gets the changed rows for them, unless a score has called it already.
+
+    A classifier whose labels do not depend on the batch is asked about large samples batch by
+    batch, and scorers that only call its methods get its answers. Others need a copy of the data.
     """
-    targets, remembered = task.targets, RememberedEstimator(task.estimator)
-    baseline = {}
-    for name, one in task.other_scores.items():
-        X = task.samples.restore(task.samples.values.copy())
-        baseline[name] = one(X, targets.y, targets.weight, remembered)
+    targets = task.targets
+    in_batches = (
+        task.samples.is_large and task.counts_labels and not task.predictions.depend_on_batch
+    )
+    bare = _Occluded(task, np.arange(0), np.empty((1, 0)), in_batches)
+    baseline = {name: bare.score(one) for name, one in task.other_scores.items()}
     counts = correct = None
     if task.counts_labels:
-        labels = remembered.known_labels()  # of one call: they may depend on the batch
+        labels = bare.known_labels()  # of one call: they may depend on the batch
         if labels is None:
-            labels = task.predictions.of_all(task.samples.values.copy())
+            labels = task.predictions.bare if in_batches else task.predictions.of_all(bare.copy())
         correct = task.predictions.read(labels, len(targets.y)) == targets.y
         counts = CorrectnessCounts(targets, task.n_windows)
         counts.add_baseline(targets, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}
     blocks = _window_blocks(task, np.arange(task.n_windows))
-    results = _run(task, _score_block, blocks, "window", correct)
+    results = _run(task, _score_block, blocks, "window", correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
@@ -197,38 +201,71 @@ def score(task):
     return found
 
 
-def _score_block(task, block, correct):
+class _Occluded:
+    """All samples with some features hidden, to be scored.
+
+    Parameters
+    ----------
+    task : Task
+    features : ndarray of shape (n_hidden,)
+    fill : ndarray of shape (1, n_hidden) or (n_samples, n_hidden)
+    in_batches : bool
+        Whether scorers that only call the estimator's methods get answers computed in batches.
+    buffer : ndarray of shape (n_samples, n_features), default=None
+        Where to put a copy; None makes one.
+    """
+
+    def __init__(self, task, features, fill, in_batches, buffer=None):
+        self.task, self.features, self.fill = task, features, fill
+        self.in_batches, self.buffer, self.X = in_batches, buffer, None
+        ask = partial(task.predictions.ask_hidden, features, fill) if in_batches else None
+        self.remembered = RememberedEstimator(task.estimator, ask)
+
+    def score(self, one):
+        """Return a score."""
+        task, y, weight = self.task, self.task.targets.y, self.task.targets.weight
+        if self.in_batches and one.asks_methods_only:
+            return one(task.samples.restore(task.samples.values), y, weight, self.remembered)
+        if self.X is None or not one.asks_methods_only:
+            self.X = task.samples.restore(self.copy())
+        return one(self.X, y, weight, self.remembered)
+
+    def copy(self):
+        """Return all samples, flat; always anew, as an estimator may write to its input."""
+        samples = self.task.samples
+        if self.buffer is None:
+            self.buffer = np.empty(samples.values.shape, samples.dtype)
+        np.copyto(self.buffer, samples.values)
+        hide(self.buffer, self.features, self.fill)
+        return self.buffer
+
+    def known_labels(self):
+        """Return what a scorer got from ``predict``, or None."""
+        return self.remembered.known_labels()
+
+
+def _score_block(task, block, correct, in_batches):
     """Return other scores by name, (n_windows,) each, and the counts of correct predictions."""
     targets, others, everyone = task.targets, task.other_scores, np.arange(len(task.samples))
     scores = {name: np.empty(len(block)) for name in others}
     counts = CorrectnessCounts(targets, len(block)) if task.counts_labels else None
-    flat = np.empty_like(task.samples.values, order="C")
-
-    def occlude(features, fill):
-        np.copyto(flat, task.samples.values)  # the whole: an estimator may write to its input
-        hide(flat, features, fill)
-        return task.samples.restore(flat)
-
+    buffer = None
     for place, window in enumerate(block):
         features, fill = task.window(window)
-        X, remembered = None, RememberedEstimator(task.estimator)
+        occluded = _Occluded(task, features, fill, in_batches, buffer)
         for name, one in others.items():
-            if X is None or not one.asks_methods_only:
-                X = occlude(features, fill)
-            scores[name][place] = one(X, targets.y, targets.weight, remembered)
-        if counts is None:
-            continue
-        rows, labels = everyone, remembered.known_labels()
-        if labels is None and others and not task.predictions.depend_on_batch:
-            rows = task.samples.rows_changed(features, fill, everyone)
-            copies = partial(_copies, task, [(place, features, fill, rows)], rows)
-            labels = task.predictions.each(copies, len(rows)) if len(rows) else rows
-        elif labels is None:
-            occlude(features, fill)
-            labels = task.predictions.of_all(flat)
-        labels = task.predictions.read(labels, len(rows))
-        flipped = rows[correct[rows] != (labels == targets.y[rows])]
-        counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
+            scores[name][place] = occluded.score(one)
+        if counts is not None:
+            rows, labels = everyone, occluded.known_labels()
+            if labels is None and (in_batches or others and not task.predictions.depend_on_batch):
+                rows = task.samples.rows_changed(features, fill, everyone)
+                labels = task.predictions.hidden(rows, features, fill) if len(rows) else rows
+            elif labels is None:
+                labels = task.predictions.of_all(occluded.copy())
+            labels = task.predictions.read(labels, len(rows))
+            flipped = rows[correct[rows] != (labels == targets.y[rows])]
+            counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
+        buffer = occluded.buffer
     return scores, counts
 
 
@@ -266,11 +303,13 @@ def _count(task, count_changes):
 def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
-    results = _run(task, _predict_block, blocks, "window", rows, correct)
-    start = 0
-    for block, part in zip(blocks, results, strict=True):
-        counts.add(part, slice(start, start + len(block)))
-        start += len(block)
+    # What knows the window is computed for all samples anyway.
+    parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
+    for part in parts:  # for each window a part of the rows is read again, not all of them
+        start, results = 0, _run(task, _predict_block, blocks, "window", part, correct)
+        for block, found in zip(blocks, results, strict=True):
+            counts.add(found, slice(start, start + len(block)))
+            start += len(block)
     return counts, {}
 
 
@@ -288,7 +327,7 @@ def _predict_block(task, block, rows, correct):
 
 def _copies(task, batch, rows, part):
     """Return a part of a batch's `rows`, a slice of them, with each window's features hidden."""
-    flat, start = task.samples.values[rows[part]], 0
+    flat, start = task.samples.take(rows[part]), 0
     for _, features, fill, piece in batch:
         first, last = max(start, part.start), min(start + len(piece), part.stop)
         if first < last:
@@ -322,10 +361,12 @@ def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
     block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
-    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
-    for part, stats in _run(task, _ask_block, blocks, "sample", windows, correct, predictor):
-        counts.add(part)
-        totals.update(stats)
+    for part in task.samples.parts(rows):
+        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
+        blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
+        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
+            counts.add(found)
+            totals.update(stats)
     return counts, dict(totals)
 
 

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils._param_validation import StrOptions
 
+from skff._versions import with_version, without_version
 from skff.saliency._counts import make_targets
 from skff.saliency._engines import ENGINES, Task, choose_engine
 from skff.saliency._explanation import ADSExplanation
@@ -248,6 +249,12 @@ class ADSExplainer(BaseEstimator):
         if self.channels == "joint":
             return study.explain()
         return [study.explain(channel) for channel in range(study.regions.n_channels)]
+
+    def __getstate__(self):
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(without_version(type(self).__name__, state))
 
     def _html_repr(self):
         # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.

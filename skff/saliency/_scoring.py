@@ -38,10 +38,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
+    ask : callable, default=None
+        ``ask(method)`` returns a method's answer about the data, put together from batches, in
+        place of that about the X that the method is called with.
     """
 
-    def __init__(self, estimator):
-        self._estimator, self._answers = estimator, {}
+    def __init__(self, estimator, ask=None):
+        self._estimator, self._ask, self._answers = estimator, ask, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -51,7 +54,7 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                self._answers[name] = attribute(X)
+                self._answers[name] = attribute(X) if self._ask is None else self._ask(attribute)
             return self._answers[name]
 
         return answer
@@ -297,19 +300,32 @@ class Predictions:
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        row_bytes = self.samples.values.dtype.itemsize * self.samples.values.shape[1]
-        return self.batch_size or max(1, int(MAX_BATCH_BYTES / row_bytes))
+        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+
+    def hidden(self, rows, features, fill):
+        """Predict the samples `rows` with `features` replaced by their fill."""
+        hidden = self.samples.hidden
+        return self.each(lambda part: hidden(rows[part], features, fill), len(rows))
+
+    def ask_hidden(self, features, fill, method):
+        """Return a method's answer about all samples with `features` replaced by their fill."""
+        samples, rows = self.samples, np.arange(len(self.samples))
+
+        def answer(part):
+            return method(samples.restore(samples.hidden(rows[part], features, fill)))
+
+        return np.concatenate(in_chunks(answer, len(rows), self.batch_rows))
 
     @cached_property
     def bare(self):
         """Labels with nothing hidden, of shape (n_samples,)."""
-        values = self.samples.values
-        return self.each(lambda rows: values[rows].copy(), len(values))
+        rows = np.arange(len(self.samples))
+        return self.each(lambda part: self.samples.take(rows[part]), len(rows))
 
     @cached_property
     def probed(self):
         """Labels of the probe rows, predicted together."""
-        return self.of_few(self.samples.values[self.samples.probe_rows])
+        return self.of_few(self.samples.take(self.samples.probe_rows))
 
     @cached_property
     def depend_on_batch(self):
@@ -320,9 +336,10 @@ class Predictions:
         """
         half = np.arange(0, len(self.probed), 2)[::-1]
         batches = [half, *np.split(half, len(half))[:N_ALONE]]
-        values, rows = self.samples.values, self.samples.probe_rows
+        rows = self.samples.probe_rows
         return not all(
-            np.array_equal(self.probed[some], self.of_few(values[rows[some]])) for some in batches
+            np.array_equal(self.probed[some], self.of_few(self.samples.take(rows[some])))
+            for some in batches
         )
 
     def check_kind(self, y):

@@ -1,6 +1,7 @@
 """Deletion and insertion curves, which test whether the order a map gives to pixels means much."""
 
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skff.saliency._parameters import IMAGE_SHAPE, MAX_SAMPLES, N_JOBS, check_parameters
 from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import check_fitted, draw_samples, hide, make_samples, read_data
-from skff.saliency._scoring import make_score
+from skff.saliency._scoring import Predictions, RememberedEstimator, is_accuracy, make_score
 
 AXIS_LABELS = {"deletion": "share of pixels removed", "insertion": "share of pixels restored"}
 
@@ -310,8 +311,15 @@ def _curves(
     orders = [_order(importances, rng) for importances in maps.values()]
     orders += [rng.permutation(len(features)) for _ in range(n_random)]
     shares = np.linspace(0, 1, n_points)
+    predictions = Predictions(estimator, samples)
+    in_batches = (
+        samples.is_large and predictions.are_labels_like(data.y) and not predictions.depend_on_batch
+    )
+    if in_batches and is_accuracy(estimator, scoring):  # the scorer of this name only predicts
+        score = make_score(estimator, "accuracy")
+    ask = predictions.ask_hidden if in_batches and score.asks_methods_only else None
     jobs = (
-        delayed(_scores_along)(kind, score, samples, data, features[order], shares)
+        delayed(_scores_along)(kind, score, samples, data, features[order], shares, ask)
         for order in orders
     )
     scores = Parallel(n_jobs=n_jobs)(jobs)
@@ -344,13 +352,22 @@ def _order(importances, rng):
     return np.lexsort((rng.permutation(losses.size), losses))
 
 
-def _scores_along(kind, score, samples, data, features, shares):
-    """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown."""
+def _scores_along(kind, score, samples, data, features, shares, ask):
+    """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown.
+
+    Where ``ask(hidden, fill, method)`` gives a method's answer in batches, the scorer gets that.
+    """
     scores = []
     for n_pixels in np.rint(shares * len(features)).astype(int):
         hidden = features[:n_pixels] if kind == "deletion" else features[n_pixels:]
-        flat = samples.values.copy()
+        hidden, fill = hidden.ravel(), np.empty((1, 0))
         if len(hidden):
-            hide(flat, hidden.ravel(), samples.fill.values(hidden.ravel(), int(n_pixels)))
-        scores.append(score(samples.restore(flat), data.y, data.weight))
+            fill = samples.fill.values(hidden, int(n_pixels))
+        if ask is None:
+            flat, remembered = samples.values.astype(samples.dtype), None
+            hide(flat, hidden, fill)
+        else:
+            flat = samples.values
+            remembered = RememberedEstimator(score.estimator, partial(ask, hidden, fill))
+        scores.append(score(samples.restore(flat), data.y, data.weight, remembered))
     return np.array(scores)

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
@@ -220,6 +221,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints = parameters.CONSTRAINTS
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
 
     def __init__(
         self,

@@ -188,6 +188,7 @@ def _train(estimator, progress, checkpoint, rule, samples, held_out, hook_argume
         progress.history,
         hook_arguments,
         max_iter=max_iter,
+        n_phases=len(phases),
         n_before=count_epochs(progress.history),
         verbose=estimator.verbose,
     )

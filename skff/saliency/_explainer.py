@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils._param_validation import StrOptions
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
 from skff.saliency._counts import make_targets
 from skff.saliency._engines import ENGINES, Task, choose_engine
@@ -26,6 +27,7 @@ from skff.saliency._regions import (
     AGGREGATES,
     Regions,
     group_regions,
+    hint_at_colours,
     lay_out_pixels,
     sliding_windows,
 )
@@ -250,6 +252,9 @@ class ADSExplainer(BaseEstimator):
             return study.explain()
         return [study.explain(channel) for channel in range(study.regions.n_channels)]
 
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
+
     def __getstate__(self):
         return with_version(super().__getstate__())
 
@@ -306,6 +311,8 @@ class ADSExplainer(BaseEstimator):
         rng = check_random_state(self.random_state)
         data = read_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(data.sample_shape, self.image_shape)
+        if self.image_shape is None and len(data.sample_shape) == 1 and data.columns is None:
+            hint_at_colours(*data.sample_shape)
         regions = self._make_regions(pixel_features, data.columns)
         data = draw_samples(self.estimator, data, max_samples=self.max_samples, random_state=rng)
         samples = make_samples(

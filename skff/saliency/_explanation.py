@@ -112,6 +112,12 @@ class ADSExplanation:
             f"on {self.n_samples} samples>"
         )
 
+    def _repr_html_(self):
+        """Return the map, its key facts and the significant pixels, for a notebook."""
+        from skff.saliency._display import explanation_html
+
+        return explanation_html(self)
+
     @property
     def window_importances(self):
         """Drop of the score with each window or group hidden, of shape (n_windows,)."""

@@ -163,7 +163,7 @@ def insertion_curve(
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PerturbationCurves:
     """Scores against the share of pixels removed or restored, one curve per order.
 
@@ -185,6 +185,13 @@ class PerturbationCurves:
     scores: dict
     random_scores: np.ndarray
     scoring: str
+
+    def __repr__(self):
+        """Return the areas in one line."""
+        areas = ", ".join(f"{name} {area:.4g}" for name, area in self.areas.items())
+        if len(self.random_scores):
+            areas += f", random orders {self.random_areas.mean():.4g}"
+        return f"<PerturbationCurves: {self.kind} of {self.scoring}, areas: {areas}>"
 
     @property
     def areas(self):
@@ -233,6 +240,10 @@ class PerturbationCurvesDisplay:
 
     def __init__(self, curves):
         self.curves = curves
+
+    def __repr__(self):
+        """Return what is drawn in one line."""
+        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {len(self.curves.scores)} maps>"
 
     def plot(self, *, ax=None):
         """Draw the curves; the legend gives the area under each.

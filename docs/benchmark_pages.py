@@ -22,6 +22,8 @@ from _summary import (
     by_contestant,
     describe_figures,
     describe_settings,
+    hinton_changes_table,
+    hinton_networks_table,
     layer_table,
     one_per_seed,
     ratios,
@@ -142,6 +144,15 @@ def settings_tables(rows):
     return [("Recipes and other settings", header, body)]
 
 
+def hinton_tables(rows):
+    """Return the tables of what matters in Hinton's recipe, and of the networks it trained."""
+    tabulated = {
+        "Networks trained by the recipe": hinton_networks_table(rows),
+        "What matters: error on held-out images": hinton_changes_table(rows),
+    }
+    return [(title, header, body) for title, (header, body) in tabulated.items() if body]
+
+
 def _settings(row):
     return describe_settings(row["settings"])
 
@@ -156,6 +167,7 @@ TABLES = {
     "tabular": ("tabular", tabular_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
+    "hinton": ("hinton", hinton_tables),
 }
 
 

@@ -5,7 +5,9 @@ Colours and lines are legible on a light and on a dark page, and the background 
 
 import itertools
 import statistics
+from functools import partial
 
+import _figures as paper
 import matplotlib.pyplot as plt
 import numpy as np
 from _summary import by_contestant, one_per_seed
@@ -242,6 +244,19 @@ FIGURES = {
     "hinton_curves": ("hinton", hinton_curves),
     "ads_seconds": ("ads", ads_seconds),
     "growth": ("scaling", growth),
+    "paper_samples": ("reproduction", paper.labelled_samples),
+    "paper_losses": ("reproduction", paper.losses),
+    "paper_errors": ("reproduction", paper.errors),
+    "paper_epochs": ("reproduction", paper.epochs_curve),
+    **{
+        f"paper_{name}_{data}": ("reproduction", partial(draw, data=data))
+        for data in ("mnist", "fashion-mnist")
+        for name, draw in [
+            ("classes", paper.class_maps),
+            ("images", paper.image_maps),
+            ("all", paper.all_maps),
+        ]
+    },
 }
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "reproduction"))
 
 from _common import spread
+from _report import changes_table, contestants_table, verdict_table
 from _summary import (
     REFERENCE,
     by_contestant,
@@ -153,6 +155,29 @@ def hinton_tables(rows):
     return [(title, header, body) for title, (header, body) in tabulated.items() if body]
 
 
+def paper_claims_tables(rows):
+    """Return a table per data set of the paper's claims, with what was found."""
+    return [(TITLES[data], *_split(verdict_table(rows, data))) for data in _datasets(rows)]
+
+
+def paper_contestants_tables(rows):
+    """Return a table per data set of the networks that the paper's is compared with."""
+    return [(TITLES[data], *_split(contestants_table(rows, data))) for data in _datasets(rows)]
+
+
+def paper_changes_tables(rows):
+    """Return the table of what skff's default does otherwise than the paper."""
+    return [("The paper's rule and skff's default", *_split(changes_table()))]
+
+
+def _datasets(rows):
+    return list(dict.fromkeys(row["data"] for row in rows))
+
+
+def _split(lines):
+    return lines[0], lines[1:]
+
+
 def _settings(row):
     return describe_settings(row["settings"])
 
@@ -168,24 +193,33 @@ TABLES = {
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
     "hinton": ("hinton", hinton_tables),
+    "paper_claims": ("reproduction", paper_claims_tables),
+    "paper_contestants": ("reproduction", paper_contestants_tables),
+    "paper_changes": ("reproduction", paper_changes_tables),
 }
+UNFOLDED = {"paper_claims", "paper_contestants", "paper_changes"}
 
 
 def table_source(name):
-    """Return the reStructuredText of some tables, each folded below its title."""
+    """Return the reStructuredText of some tables, each below its title, most of them folded."""
     file, tabulate = TABLES[name]
     rows = read(file)
     if not rows:
         return [missing(file), ""]
     source = []
     for title, header, body in tabulate(rows):
-        source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
+        if name in UNFOLDED:
+            source += [f".. rubric:: {title}", ""]
+        else:
+            source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
         source += [".. list-table::", "   :header-rows: 1", ""]
         for cells in [header, *body]:
             source += [
                 f"   {'* -' if k == 0 else '  -'} {_escape(cell)}" for k, cell in enumerate(cells)
             ]
-        source += ["", ".. raw:: html", "", "   </details>", ""]
+        source += [""]
+        if name not in UNFOLDED:
+            source += [".. raw:: html", "", "   </details>", ""]
     return source
 
 

@@ -46,7 +46,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"benchmarks|__init__\.py",
+    "ignore_pattern": r"benchmarks|reproduc|stress|__init__\.py",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skff",),
     "reference_url": {"skff": None},

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import skff
-from skff import datasets, mlp_baselines, recipes, saliency
+from skff import datasets, mlp_baselines, persistence, recipes, saliency
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
@@ -54,7 +54,7 @@ def test_code_of_the_front_page_runs(capsys):
     assert float(capsys.readouterr().out) > 0.95
 
 
-@pytest.mark.parametrize("room", [skff, saliency, datasets, mlp_baselines, recipes])
+@pytest.mark.parametrize("room", [skff, saliency, datasets, mlp_baselines, persistence, recipes])
 def test_every_public_name_is_on_the_api_page(room):
     prefix = "" if room is skff else room.__name__.removeprefix("skff.") + "."
     listed = set(api_entries())

@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._features import validate_features
 from skff.forward_forward._torch import computing, resolve_device
 from skff.forward_forward.occlusion import OcclusionPredictor
 from skff.forward_forward.overlays import replace
@@ -272,7 +274,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data, finite; C-ordered float32 is used without a copy.
+            Training data, finite; C-ordered float32 is used without a copy, and a memory-mapped
+            array of any type is read batch by batch.
         y : array-like of shape (n_samples,)
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -359,8 +362,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels from `classes_`.
         """
         fitted = self._as_fitted()
-        best = fitted._class_scores(X).argmax(axis=1)
-        return fitted.classes_[best]
+        return fitted.classes_[fitted._class_scores(X, lambda scores: scores.argmax(axis=1))]
 
     def predict_proba(self, X):
         """Estimate class probabilities.
@@ -395,7 +397,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Logarithm of `predict_proba`, exact where that rounds to 0.
         """
         fitted = self._as_fitted()
-        return fitted._network.log_probabilities(fitted._class_scores(X))
+        return fitted._class_scores(X, fitted._network.log_probabilities)
 
     def layer_goodness(self, X):
         """Compute each layer's goodness of each sample under each label.
@@ -545,12 +547,19 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._network
 
     def _validate_samples(self, X):
-        return validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        return validate_features(self, X, reset=False)
 
-    def _class_scores(self, X):
-        """Return what is largest for the predicted class, (n_samples, n_classes)."""
-        scores = self._network.compute(self._validate_samples(X), self._network.scores)
-        return scores - scores.mean(axis=1, keepdims=True)
+    def _class_scores(self, X, finish=lambda scores: scores):
+        """Return what `finish` makes of the scores of some samples, centred, for all samples.
+
+        The scores, (n, n_classes), are largest for the predicted class.
+        """
+
+        def finish_centred(scores):
+            return finish(scores - scores.mean(axis=1, keepdims=True))
+
+        network = self._network
+        return network.compute(self._validate_samples(X), network.scores, finish=finish_centred)
 
     def __getstate__(self):
         state = dict(super().__getstate__())  # not the live one
@@ -558,10 +567,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             # A ScoringMonitor holds a local socket and its key: neither belongs in a file. On
             # their way to the worker of a search, callbacks sit on an estimator not yet fitted.
             state.pop("_skl_callbacks", None)
-        return state
+        return with_version(state)
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        super().__setstate__(without_version(type(self).__name__, state))
         if hasattr(self, "_network") and not hasattr(self, "_trainer"):
             with suppress(ValueError):  # the device may exist only on the machine of `fit`
                 self._network = self._network.to(resolve_device(self.device))

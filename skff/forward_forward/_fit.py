@@ -117,13 +117,14 @@ def _split(samples, estimator, random_state):
     if not estimator.early_stopping:
         return samples, None
     X, y, weight = samples
-    rows = train_test_split(
+    train, held_out = train_test_split(
         np.arange(len(X)),
         test_size=estimator.validation_fraction,
         stratify=y,
         random_state=random_state,
     )
-    return tuple((X[part], y[part], None if weight is None else weight[part]) for part in rows)
+    parts = train, np.sort(held_out)  # all of it is read after every epoch: in a file's order
+    return tuple((X[part], y[part], None if weight is None else weight[part]) for part in parts)
 
 
 def _generator(estimator, random_state):
@@ -134,9 +135,9 @@ def _generator(estimator, random_state):
 def _initialized(estimator, X, classes, rule, generator):
     """Return a network with random weights, scaled for these samples."""
     overlay = parameters.component(OVERLAYS, estimator.overlay)
-    kept = overlay(X, len(classes))
-    center, norm = location_and_norm(kept, estimator.center)
-    sizes = [kept.shape[1], *parameters.layer_sizes(estimator.hidden_layer_sizes)]
+    keep = partial(overlay, n_classes=len(classes))
+    center, norm = location_and_norm(X, estimator.center, keep)
+    sizes = [len(center), *parameters.layer_sizes(estimator.hidden_layer_sizes)]
     parameters.check_memory(sizes, len(classes))
     return Network.initialize(
         sizes,
@@ -146,7 +147,7 @@ def _initialized(estimator, X, classes, rule, generator):
         generator=generator,
         head=estimator.readout != "goodness",
         center=center,
-        input_scale=math.sqrt(kept.shape[1]) / norm,  # samples get an rms of about 1
+        input_scale=math.sqrt(len(center)) / norm,  # samples get an rms of about 1
         overlay=overlay,
         **_frozen(estimator, rule),
     )

@@ -424,30 +424,37 @@ class Network:
 
     # Arrays in, arrays out
 
-    def compute(self, X, function, dim=0):
+    def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
 
         Parameters
         ----------
-        X : ndarray of shape (n, n_features), float32
-            Samples.
+        X : Features of shape (n, n_features)
+            Samples, read chunk by chunk.
         function : callable
             Output of `rescale` -> Tensor.
         dim : int, default=0
             The axis of the samples in that tensor.
+        finish : callable, default=identity
+            Applied to the function's output for each chunk of samples, an ndarray; keeps the axis
+            of the samples.
 
         Returns
         -------
         output : ndarray
             The function of all samples.
         """
-        kept, step = self.keep(X), self.rows_per_chunk()
+        output, done = None, 0
         with computing(self.device), torch.inference_mode():
-            chunks = [
-                function(self.rescale(as_tensor(kept[rows : rows + step]).to(self.device))).cpu()
-                for rows in range(0, len(kept), step)
-            ]
-        return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
+            for x in X.blocks(self.rows_per_chunk()):
+                inputs = self.rescale(as_tensor(self.keep(x)).to(self.device))
+                chunk = finish(function(inputs).cpu().numpy())
+                if output is None:
+                    shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
+                    output = np.empty(shape, chunk.dtype)
+                output[*[slice(None)] * dim, done : done + len(x)] = chunk
+                done += len(x)
+        return output
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""

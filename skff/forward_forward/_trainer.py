@@ -224,10 +224,12 @@ class Trainer:
         state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
         state["generator"] = self.generator.get_state().numpy()
         state["scratch"] = Scratch()
+        state["layers"] = [self.layers.start, self.layers.stop]  # skops does not know ranges
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.layers = range(*state["layers"])
         self.generator = torch.Generator(self.network.device)
         # A state of another kind of device does not fit: start a stream from its first bytes.
         if self.network.device.type == "cpu" and state["generator"].size == _CPU_STATE_SIZE:

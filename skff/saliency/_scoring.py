@@ -1,7 +1,7 @@
-"""What the score is, and whether it is plain accuracy."""
+"""What the score is, whether it is plain accuracy, and the predictions that accuracy counts."""
 
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from inspect import getattr_static
 from math import inf, isfinite
 
@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from skff.saliency._inputs import is_known_classifier
+from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
 # The last three have a method of their own only to allow X=None.
@@ -25,6 +25,7 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
+MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -36,10 +37,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
+    batches : callable, default=None
+        ``batches()`` yields the data batch by batch. The estimator is then asked about each of
+        them, in place of the X that a method is called with.
     """
 
-    def __init__(self, estimator):
-        self._estimator, self._answers = estimator, {}
+    def __init__(self, estimator, batches=None):
+        self._estimator, self._batches, self._answers = estimator, batches, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -49,7 +53,10 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                self._answers[name] = attribute(X)
+                batches = [X] if self._batches is None else self._batches()
+                answers = [attribute(batch) for batch in batches]
+                whole = answers[0] if len(answers) == 1 else np.concatenate(answers)
+                self._answers[name] = whole
             return self._answers[name]
 
         return answer
@@ -225,38 +232,102 @@ def _has_score_of(estimator, owner):
     return method is not None and method is getattr_static(owner, "score")
 
 
-def predicts_labels(estimator, samples, y):
-    """Say whether a classifier's predictions for some rows are labels of the same kind as `y`."""
-    if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
-        return False
-    try:
-        check_labels(estimator, samples, y)
-    except ValueError:
-        return False
-    return True
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Labels that an estimator predicts for samples, each set of them asked for once.
 
-
-def check_labels(estimator, samples, y):
-    """Raise ValueError unless predictions for some rows are labels of the same kind as `y`."""
-    rows = samples.some_rows()
-    found = np.asarray(estimator.predict(samples.restore(samples.values[rows])))
-    try:
-        accuracy_score(y[rows], found)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Got predictions like {found.ravel()[:1].tolist()} for targets like "
-            f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
-        ) from error
-
-
-def predicts_row_by_row(task):
-    """Say whether some rows get the same predictions whatever else is in the batch.
-
-    Predicts up to 128 rows together, every other one of them in reversed order, and 8 alone;
-    random predictions and dependence on the batch show up as differences.
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+    samples : Samples
+    batch_size : int or None, default=None
+        Rows per call of ``predict``; None bounds them by memory.
     """
-    values, rows = task.samples.values, task.samples.some_rows()
-    together = task.predict(values[rows])
-    half = np.arange(0, len(rows), 2)[::-1]
-    batches = [half, *np.split(half, len(half))[:N_ALONE]]
-    return all(np.array_equal(together[some], task.predict(values[rows[some]])) for some in batches)
+
+    estimator: object
+    samples: Samples
+    batch_size: int | None = None
+
+    def of(self, flat):
+        """Predict flat samples: one label each."""
+        return self.read(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    @staticmethod
+    def read(labels, n_samples):
+        """Return predictions as an array, one label per sample."""
+        labels = np.asarray(labels)
+        if labels.shape != (n_samples,):
+            raise ValueError(
+                f"Got predictions of shape {labels.shape}, but expected ({n_samples},): "
+                "one label per sample."
+            )
+        return labels
+
+    @property
+    def batch_rows(self):
+        """Rows per call of ``predict``."""
+        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+
+    def batches(self, rows):
+        """Cut the indices `rows` into batches for ``predict``, as a list."""
+        return np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
+
+    def hidden(self, rows, features, fill):
+        """Predict the samples `rows` with `features` replaced by their fill."""
+        batches = self.batches(rows)
+        return np.concatenate(
+            [self.of(self.samples.hidden(some, features, fill)) for some in batches]
+        )
+
+    def hidden_batches(self, features, fill):
+        """Yield all samples in the user's form with `features` replaced by their fill."""
+        for rows in self.batches(np.arange(len(self.samples))):
+            yield self.samples.restore(self.samples.hidden(rows, features, fill))
+
+    @cached_property
+    def bare(self):
+        """Labels with nothing hidden, of shape (n_samples,)."""
+        batches = self.batches(np.arange(len(self.samples)))
+        return np.concatenate([self.of(self.samples.take(rows)) for rows in batches])
+
+    @cached_property
+    def probed(self):
+        """Labels of the probe rows, predicted together."""
+        return self.of(self.samples.take(self.samples.probe_rows))
+
+    @cached_property
+    def depend_on_batch(self):
+        """Whether the labels of the probe rows depend on what else is in the batch.
+
+        Every other one of them is predicted again in reversed order, and 8 alone; random
+        predictions too show up as differences.
+        """
+        half = np.arange(0, len(self.probed), 2)[::-1]
+        batches = [half, *np.split(half, len(half))[:N_ALONE]]
+        rows = self.samples.probe_rows
+        return not all(
+            np.array_equal(self.probed[some], self.of(self.samples.take(rows[some])))
+            for some in batches
+        )
+
+    def check_kind(self, y):
+        """Raise ValueError unless the labels of the probe rows are of the same kind as `y`."""
+        try:
+            accuracy_score(y[self.samples.probe_rows], self.probed)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Got predictions like {self.probed[:1].tolist()} for targets like "
+                f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
+            ) from error
+
+    def are_labels_like(self, y):
+        """Say whether the estimator is a classifier with labels of the same kind as `y`."""
+        estimator = self.estimator
+        if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
+            return False
+        try:
+            self.check_kind(y)
+        except ValueError:
+            return False
+        return True

@@ -1,22 +1,32 @@
 """Shapley values: the score shared out among the regions of the input."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from tqdm.auto import tqdm
 
-from skff.saliency._checks import check_choice, check_count, check_verbose
-from skff.saliency._unions import Unions
+from skff.saliency._explainer import study_unions
+from skff.saliency._parameters import check_parameters
 
 MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
 LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for
 MAX_COALITIONS = 2048  # scored in one call
 PAIRS_PER_ROUND = 16  # of permutations between looks at the standard errors
+AT_LEAST_4 = Interval(Integral, 4, None, closed="left")  # a standard error takes two pairs
+CONSTRAINTS = {
+    "method": [StrOptions({"auto", "exact", "permutation"})],
+    "n_permutations": [AT_LEAST_4, None],
+    "max_permutations": [AT_LEAST_4],
+    "tolerance": [Interval(Real, 0, None, closed="neither")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 
 
 def shapley(
@@ -121,9 +131,9 @@ def shapley(
     >>> int(found.values.argmax())  # petal length or width
     2
     """
-    _check_parameters(method, n_permutations, tolerance, max_permutations, verbose)
+    check_parameters(CONSTRAINTS, locals())
     rng = check_random_state(random_state)
-    game = Game(Unions(explainer, X, y, sample_weight))
+    game = Game(study_unions(explainer, X, y, sample_weight))
     if method == "exact" or (method == "auto" and game.n_players <= MAX_EXACT):
         return _to_values(game, _enumerate(game), np.zeros(game.n_players), n_permutations=0)
     if n_permutations is None:
@@ -239,34 +249,23 @@ class ShapleyValues:
         return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
-def _check_parameters(method, n_permutations, tolerance, max_permutations, verbose):
-    check_choice("method", method, ["auto", "exact", "permutation"])
-    counts = {"n_permutations": n_permutations, "max_permutations": max_permutations}
-    for name, count in counts.items():
-        check_count(name, count, optional=name == "n_permutations")
-        if count is not None and count < 4:
-            raise ValueError(
-                f"Got {name}={count}, but expected at least 4: a standard error takes two pairs."
-            )
-    if not isinstance(tolerance, Real) or not tolerance > 0:
-        raise ValueError(f"Got tolerance={tolerance!r}, but expected a number above 0.")
-    check_verbose(verbose)
-
-
 class Game:
     """The score of every coalition of regions, v(S), computed once.
 
     Parameters
     ----------
-    unions : Unions
-        Its explanation of single regions gives v(all) and v of all regions but one.
+    study : Study
+        Whose regions are the players. Each of them hidden alone gives v(all) and v of all regions
+        but one.
     """
 
-    def __init__(self, unions):
-        self.unions = unions
-        self.n_players = len(unions.masks)
-        self.scores = {_key(np.ones(self.n_players, dtype=bool)): unions.single.baseline_score}
-        self._remember(~np.eye(self.n_players, dtype=bool), unions.single.window_scores)
+    def __init__(self, study):
+        self.regions, self.n_samples = study.regions, len(study.task.samples)
+        self.n_players = len(self.regions.centers)
+        ((self.scoring, single),) = study.measure(self.regions).items()
+        self._study = replace(study, task=replace(study.task, verbose=0))
+        self.scores = {_key(np.ones(self.n_players, dtype=bool)): single.baseline_score}
+        self._remember(~np.eye(self.n_players, dtype=bool), single.window_scores)
 
     def __call__(self, shown):
         """Return v for coalitions, a boolean array of shape (..., n_players)."""
@@ -276,7 +275,8 @@ class Game:
         coalitions = np.array(list(new.values()))
         for start in range(0, len(coalitions), MAX_COALITIONS):
             block = coalitions[start : start + MAX_COALITIONS]
-            self._remember(block, self.unions.explain(~block).window_scores)
+            found = self._study.measure(self.regions.unions(~block))[self.scoring]
+            self._remember(block, found.window_scores)
         return np.reshape([self.scores[key] for key in keys], shown.shape[:-1])
 
     def _remember(self, coalitions, scores):
@@ -335,22 +335,22 @@ def _pair_gains(game, rng, n_pairs):
 
 
 def _to_values(game, values, standard_error, *, n_permutations):
-    single, masks = game.unions.single, game.unions.masks
-    n_regions = masks.sum(axis=0)
-    sums = np.tensordot(values, masks, 1)
-    importances = np.full(masks.shape[1:], np.nan)
+    all_hidden, all_shown = np.repeat([[False], [True]], game.n_players, axis=1)
+    hidden = game.regions.hidden
+    n_regions, sums = hidden.sum(axis=0), values @ hidden  # per pixel
+    importances = np.divide(sums, n_regions, out=np.full(len(sums), np.nan), where=n_regions > 0)
     return ShapleyValues(
         values=values,
         standard_error=standard_error,
-        importances=np.divide(sums, n_regions, out=importances, where=n_regions > 0),
-        names=game.unions.names,
-        centers=single.window_centers,
-        full_score=single.baseline_score,
-        hidden_score=float(game(np.zeros(game.n_players, dtype=bool))),
+        importances=importances.reshape(game.regions.image_shape),
+        names=game.regions.labels,
+        centers=game.regions.centers,
+        full_score=float(game(all_shown)),
+        hidden_score=float(game(all_hidden)),
         n_permutations=n_permutations,
         n_coalitions=len(game.scores),
-        scoring=single.scoring,
-        n_samples=single.n_samples,
+        scoring=game.scoring,
+        n_samples=game.n_samples,
     )
 
 

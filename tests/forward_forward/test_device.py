@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from skff.forward_forward._batches import TrainingData
+from skff.forward_forward._features import Features
 from skff.forward_forward._gradients import LearningRule, Scratch, batch_gradients
 from skff.forward_forward._network import Layer, Network
 from skff.forward_forward._trainer import Trainer, constant
@@ -47,7 +48,7 @@ def data(augment=None, weighted=False):
     X, y = np.zeros((40, 9), dtype=np.float32), np.arange(40) % 3
     weight = np.ones(40) if weighted else None
     settings = {"rescale": network().rescale, "device": META, "dropout": 0.5, "augment": augment}
-    return TrainingData(X, y, weight, keep=lambda X: X, **settings)
+    return TrainingData(Features(X), y, weight, keep=lambda X: X, **settings)
 
 
 def rule(goodness="mean_square", loss="symba", negatives="hard", **settings):

@@ -121,7 +121,7 @@ def test_any_score_and_weights_will_do():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"n_points": 1}, ValueError, "n_points=1, but expected at least 2"),
+        ({"n_points": 1}, ValueError, "n_points=1, but expected an int in the range \\[2"),
         ({"n_points": 2.0}, TypeError, "n_points=2.0"),
         ({"n_random": -1}, ValueError, "n_random=-1"),
         ({"n_jobs": 0}, ValueError, "n_jobs=0"),

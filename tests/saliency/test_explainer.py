@@ -499,10 +499,10 @@ class Columns(OnePixelClassifier):
 
 IMAGES, LABELS = np.ones((6, 8, 8)), np.array([0, 1, 0, 1, 0, 1])
 BAD = [
-    ({"engine": "fast"}, ValueError, r"engine='fast', but expected one of \['auto'"),
+    ({"engine": "fast"}, ValueError, "engine='fast', but expected a str among {.*'auto'"),
     ({"engine": None}, ValueError, "engine=None"),
-    ({"aggregate": "max"}, ValueError, r"one of \['center', 'coverage'\]"),
-    ({"fill": "median"}, ValueError, r"fill='median', but expected one of \['blur', .*'mean'"),
+    ({"aggregate": "max"}, ValueError, "a str among {.*'center'"),
+    ({"fill": "median"}, ValueError, "fill='median', but expected a str among {.*'mean'"),
     ({"fill": np.ones(5)}, ValueError, r"fill of shape \(5,\)"),
     ({"fill": lambda X: np.ones((2, 8, 8))}, ValueError, r"fill of shape \(2, 8, 8\)"),
     ({"fill": np.nan}, ValueError, "fill contains NaN"),
@@ -523,11 +523,12 @@ BAD = [
     ({"max_samples": 7}, ValueError, "max_samples=7, but expected 1 to 6"),
     ({"max_samples": 1.5}, ValueError, "max_samples=1.5"),
     ({"max_samples": "half"}, TypeError, "max_samples='half'"),
-    ({"random_state": "seed"}, ValueError, "cannot be used to seed"),
+    ({"random_state": "seed"}, ValueError, "random_state='seed'"),
     ({"verbose": -1}, ValueError, "verbose=-1"),
     ({"window_shape": 4}, ValueError, "odd number"),
     ({"window_shape": 9}, ValueError, "must fit"),
     ({"stride": 4}, ValueError, "pixels would be skipped"),
+    ({"image_shape": 8}, ValueError, "image_shape=8"),
     ({"image_shape": (4, 16)}, ValueError, "trailing axes"),
     ({"estimator": GaussianNB()}, NotFittedError, "not fitted"),
     ({"estimator": object()}, TypeError, "without a score method"),

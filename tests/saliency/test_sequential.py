@@ -6,7 +6,8 @@ from saliency.oracle import LinearClassifier
 from scipy.special import beta, betaln
 from sklearn.datasets import load_digits
 
-from skff import ADSExplainer, ADSExplanation
+import skff
+from skff import ADSExplainer
 from skff.saliency._sequential import (
     StoppingRule,
     drop_bounds,
@@ -159,7 +160,7 @@ def test_coarse_windows_without_effect_are_returned_with_a_warning():
 @pytest.mark.parametrize(
     ("params", "error", "match"),
     [
-        ({"target_precision": 0}, ValueError, "target_precision=0, but expected a number in"),
+        ({"target_precision": 0}, ValueError, "target_precision=0, but expected a float in"),
         ({"target_precision": "a"}, TypeError, "target_precision='a'"),
         ({"target_precision": 0.1, "alpha": 1}, ValueError, "alpha=1"),
         ({"target_precision": 0.1, "top_k": 0}, ValueError, "top_k=0"),
@@ -189,8 +190,8 @@ def test_predictions_that_depend_on_the_batch_are_refused(images):
 def test_what_the_sequential_mode_knows_is_saved_and_loaded(images, tmp_path):
     model, X, y = images
     found = ADSExplainer(model, target_precision=0.05, random_state=0).explain(X[:400], y[:400])
-    found.save(tmp_path / "map.npz")
-    loaded = ADSExplanation.load(tmp_path / "map.npz")
+    skff.save(found, tmp_path / "map")
+    loaded = skff.load(tmp_path / "map")
     np.testing.assert_array_equal(loaded.window_intervals, found.window_intervals)
     np.testing.assert_array_equal(loaded.window_n_samples, found.window_n_samples)
     assert loaded.engine_stats == found.engine_stats

@@ -34,8 +34,8 @@ class OcclusionPredictor:
     ----------
     network : Network
         Fitted.
-    X : ndarray of shape (n_samples, n_features), float32
-        Samples.
+    X : Features of shape (n_samples, n_features)
+        Samples, read a few at a time.
     fill : array-like broadcastable to `X`
         Values of hidden features, finite.
     classes : ndarray of shape (n_classes,)
@@ -57,12 +57,13 @@ class OcclusionPredictor:
 
     def __init__(self, network, X, fill, *, classes):
         self.network, keep = network, network.keep
-        self.X = keep(X)
+        self.X = X
         self.fill = keep(_check_fill(fill, X.shape))
         self.classes = classes
         # Where each feature lies among the kept ones; one past the end if the overlay dropped it.
         kept = keep(np.arange(X.shape[1])[np.newaxis])[0]
-        self.position = np.full(X.shape[1], len(kept))
+        self.n_kept = len(kept)
+        self.position = np.full(X.shape[1], self.n_kept)
         self.position[kept] = np.arange(len(kept))
         self.widest = max(layer.n_units for layer in network.layers)
         longest = max(layer.weight.shape[1] for layer in network.layers)
@@ -117,8 +118,7 @@ class OcclusionPredictor:
     def _window_blocks(self, windows):
         """Yield (index of the first window, positions (n_windows, n_pixels)), padded to a table."""
         size = max((len(window) for window in windows), default=0)
-        n_kept = self.X.shape[1]
-        table = np.full((len(windows), max(size, 1)), n_kept)
+        table = np.full((len(windows), max(size, 1)), self.n_kept)
         for row, window in zip(table, windows, strict=True):
             window = np.unique(window)  # a feature named twice is hidden once
             row[: len(window)] = self.position[window]
@@ -130,7 +130,7 @@ class OcclusionPredictor:
 
     def _rows_per_block(self, block):
         """Return how many samples to take at once, so that no buffer exceeds the scratch memory."""
-        per_sample = max(2 * block.numel(), self.network.n_classes * self.widest, self.X.shape[1])
+        per_sample = max(2 * block.numel(), self.network.n_classes * self.widest, self.n_kept)
         return min(MOST_ROWS, max(1, SCRATCH_ELEMENTS // per_sample))
 
     def _padded_weights(self):
@@ -161,7 +161,7 @@ class _Block:
     def __init__(self, predictor, rows, block, weights):
         self.predictor, self.network, self.block = predictor, predictor.network, block
         self.weights = weights
-        self.x = predictor.tensor(predictor.X[rows])
+        self.x = predictor.tensor(self.network.keep(predictor.X.read(rows)))
         fill = predictor.fill
         self.fill = predictor.tensor(fill if len(fill) == 1 else fill[rows])
         self.counts = dict.fromkeys(STAGES, 0)

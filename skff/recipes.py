@@ -40,6 +40,8 @@ class Recipe:
     >>> classifier = RECIPES["BAKHSHI_2024"].classifier(max_iter=5)
     >>> classifier.training, classifier.max_iter
     ('greedy', 5)
+    >>> list(RECIPES["HINTON_2022"].estimator(max_iter=5).named_steps)
+    ['normalizer', 'ffclassifier']
     """
 
     parameters: dict

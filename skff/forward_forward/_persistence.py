@@ -38,6 +38,7 @@ COMPONENTS = {
     "solver": _kinds(SOLVERS),
     "augment": {ImageShift},
 }
+LARGEST = 1e15  # of weights: their squares and sums must fit into float32
 LARGEST_GENERATOR = 2**16  # bytes of the state of a torch.Generator, on any device
 # torch's state of a CPU generator: a seed, then two counters around the flag "seeded".
 GENERATOR_COUNTERS = struct.Struct("=QiiQ")
@@ -258,11 +259,12 @@ def _decode_network(prefix, node, arrays, n_features, n_classes):
     goodness = decode(node["goodness"], arrays, COMPONENTS["goodness"])
     if not (callable(overlay) and callable(goodness)):
         raise ValueError(f"its {prefix} has no overlay or no goodness")
-    for name in ("input_scale", "probability_scale"):
-        check_number(name, node[name], 0)
+    check_number("input_scale", node["input_scale"], 0)
+    check_number("probability_scale", node["probability_scale"], 0, LARGEST)
     for name in ("skip_first", "has_head"):
         check_type(name, node[name], bool)
-    center = _tensor(f"{prefix}.center", arrays, (None,))
+    center = _tensor(f"{prefix}.center", arrays, (None,), np.inf)
+    check_number("scaled center", float(center.abs().max()) * node["input_scale"], 0, LARGEST)
     kept = overlay(np.broadcast_to(np.float32(0), (1, n_features)), n_classes)  # takes no memory
     if kept.shape != (1, len(center)):
         raise ValueError(f"its {prefix} reads {len(center)} features, not {kept.shape[1]}")
@@ -302,15 +304,16 @@ def _decode_layer(prefix, arrays, n_inputs, n_classes, amplitude):
     label_weight = None
     if n_classes is not None:
         label_weight = _tensor(f"{prefix}.label_weight", arrays, (n_classes, len(bias)))
+        check_number("label shift", amplitude * float(label_weight.abs().max()), 0, LARGEST)
     return Layer(weight, bias, label_weight, amplitude)
 
 
-def _tensor(name, arrays, shape):
-    """Return an array as a tensor, if it is finite, not empty and of this shape."""
+def _tensor(name, arrays, shape, largest=LARGEST):
+    """Return an array as a tensor, if it is finite, not empty, not too large and of this shape."""
     array = arrays.pop(name)
     check_array(name, array, shape, np.float32)
-    if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"its {name} is empty or not finite")
+    if array.size == 0 or not np.isfinite(array).all() or np.abs(array).max() > largest:
+        raise ValueError(f"its {name} is empty or not finite, or has numbers above {largest}")
     return torch.from_numpy(array)
 
 

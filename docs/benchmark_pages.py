@@ -24,6 +24,8 @@ from _summary import (
     by_contestant,
     describe_figures,
     describe_settings,
+    hinton_changes_table,
+    hinton_networks_table,
     layer_table,
     one_per_seed,
     ratios,
@@ -144,6 +146,15 @@ def settings_tables(rows):
     return [("Recipes and other settings", header, body)]
 
 
+def hinton_tables(rows):
+    """Return the tables of what matters in Hinton's recipe, and of the networks it trained."""
+    tabulated = {
+        "Networks trained by the recipe": hinton_networks_table(rows),
+        "What matters: error on held-out images": hinton_changes_table(rows),
+    }
+    return [(title, header, body) for title, (header, body) in tabulated.items() if body]
+
+
 def paper_claims_tables(rows):
     """Return a table per data set of the paper's claims, with what was found."""
     return [(TITLES[data], *_split(verdict_table(rows, data))) for data in _datasets(rows)]
@@ -181,6 +192,7 @@ TABLES = {
     "tabular": ("tabular", tabular_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
+    "hinton": ("hinton", hinton_tables),
     "paper_claims": ("reproduction", paper_claims_tables),
     "paper_contestants": ("reproduction", paper_contestants_tables),
     "paper_changes": ("reproduction", paper_changes_tables),

@@ -120,6 +120,13 @@ def results(no_results):
     question = {"data": "mnist", "samples": 50, "question": "refine", "overlap": 0.9}
     files |= {"questions": [question | {"threads": 1, "commit": "abc"}]}
     files |= {"tabular": [{"data": "iris", "seed": 0, "ff": 95.0, "mlp": 94.5}]}
+    network = {"data": "mnist", "hidden": [9, 9], "epochs": 2, "seed": 0, "threads": 1}
+    network |= {"seconds": 7.0, "test": {"head": 1.5, "goodness": 1.6}}
+    points = [{"epoch": k, "head": 2.0 / k, "goodness": 1.9 / k} for k in (1, 2)]
+    files["hinton"] = [
+        network | {"part": part, "change": "all", "curve": points} for part in ("changes", "curve")
+    ]
+    files["hinton"].append(files["hinton"][0] | {"part": "whole", "curve": []})
     for name, runs in files.items():
         write_rows(no_results / f"{name}.json", runs)
     return no_results

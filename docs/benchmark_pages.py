@@ -26,6 +26,8 @@ from _summary import (
     cuda_training_table,
     describe_figures,
     describe_settings,
+    hinton_changes_table,
+    hinton_networks_table,
     layer_table,
     one_per_seed,
     ratios,
@@ -146,6 +148,15 @@ def settings_tables(rows):
     return [("Recipes and other settings", header, body)]
 
 
+def hinton_tables(rows):
+    """Return the tables of what matters in Hinton's recipe, and of the networks it trained."""
+    tabulated = {
+        "Networks trained by the recipe": hinton_networks_table(rows),
+        "What matters: error on held-out images": hinton_changes_table(rows),
+    }
+    return [(title, header, body) for title, (header, body) in tabulated.items() if body]
+
+
 def paper_claims_tables(rows):
     """Return a table per data set of the paper's claims, with what was found."""
     return [(TITLES[data], *_split(verdict_table(rows, data))) for data in _datasets(rows)]
@@ -199,6 +210,7 @@ TABLES = {
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
     "cuda": ("cuda", cuda_tables),
+    "hinton": ("hinton", hinton_tables),
     "paper_claims": ("reproduction", paper_claims_tables),
     "paper_contestants": ("reproduction", paper_contestants_tables),
     "paper_changes": ("reproduction", paper_changes_tables),
@@ -272,6 +284,25 @@ def number(text):
         return str(len(own))
     digits, unit = {"nll": (3, ""), "ece": (2, " %"), "peak_mb": (0, " MB")}[figure]
     return f"{statistics.median(row[figure] for row in own):.{digits}f}{unit}"
+
+
+def headline_source():
+    """Return the reStructuredText of the landing page's two figures."""
+    error, loop = (number(f"error mnist {name} 500-500") for name in ("ff", "torch-lean"))
+    of_ads = {"data": "mnist", "model": "ff", "window": 3, "contestant": "incremental engine"}
+    found = [row["speedup"] for row in read("ads") if of_ads.items() <= row.items()]
+    speedup = f"{found[0]:.0f} times" if found else NOT_MEASURED
+    cards = {
+        error: "test error on MNIST with two layers of 500 units; a backprop network with the same "
+        f"regularization has {loop}",
+        speedup: "faster than a plain loop over all windows: the map of 10,000 MNIST images",
+    }
+    source = [".. grid:: 1 2 2 2", "    :gutter: 3", ""]
+    for figure, text in cards.items():
+        source += ["    .. grid-item-card::", "        :link: benchmarks"]
+        source += ["        :link-type: doc", "        :text-align: center", ""]
+        source += [f"        **{figure}**", "", f"        {text}", ""]
+    return source
 
 
 def machines():

@@ -20,6 +20,7 @@ import _ads_contestants as ads
 import _common as common
 import _cuda_contestants
 import _cuda_graphs as graphs
+import _hinton_runs as hinton
 import _results as results
 import _settings
 import _summary as summary
@@ -27,6 +28,7 @@ import _training_contestants as training
 import _version_contestants as versions
 import bench_ads
 import bench_cuda
+import bench_hinton
 import bench_questions
 import bench_scaling
 import bench_tabular
@@ -155,7 +157,7 @@ def test_the_mean_of_the_images_is_left_in_on_request(contestant):
 
 def test_recipe_reports_both_readouts():
     tiny = {"hidden_layer_sizes": [40, 40], "max_iter": 15, "batch_size": 20}
-    tiny |= {"learning_rate_init": 4e-3}
+    tiny |= {"learning_rate_init": 4e-3, "label_scale": 0.5}
     run = {"contestant": "recipe", "recipe": "HINTON_2022", "settings": tiny}
     result = training.measure(RUN | run)
     assert result["error"] < 40
@@ -663,3 +665,36 @@ def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_bench
         status, parts = cuda_benchmark("--device", "cuda")
         assert (status, parts) == (0, {"explain": 1, "device": 1})
     assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():
+    changes = bench_hinton.settings_by_change()
+    before, everything = changes.pop("none"), changes.pop("all of these")
+    assert changes.pop("all, and hard negatives") == {}
+    assert everything == {"negatives": before["negatives"]}
+    made = [name for settings in changes.values() for name in set(before) - set(settings)]
+    assert sorted([*made, "negatives"]) == sorted(before)
+    assert all(settings.items() <= before.items() for settings in changes.values())
+
+
+def test_hinton_benchmark_evaluates_both_readouts_and_reads_test_images_at_the_end(monkeypatch):
+    options = bench_hinton.parse_options(["--smoke", "--epochs", "3"])
+    by_part = {run["part"]: run for run in bench_hinton.plan(options)}
+    read = []
+
+    def load(data, *, validation=False):
+        read.append(validation)
+        return common.load(data, validation=validation)
+
+    monkeypatch.setattr(hinton, "load", load)
+    quick = {"evaluate_every": 2, "settings": {"batch_size": 20, "label_scale": 0.5}}
+    curve = hinton.measure(by_part["curve"] | quick)
+    assert read == [True, False]
+    assert [point["epoch"] for point in curve["curve"]] == [2, 3]
+    assert curve["curve"][-1]["seconds"] == curve["seconds"] > 0
+    assert all(0 < error < 75 for error in curve["test"].values())
+    assert hinton.measure(by_part["changes"])["test"] is None
+    assert read == [True, False, True]
+    whole = hinton.measure(by_part["whole"] | {"epochs": 1})
+    assert whole["curve"] == []
+    assert set(whole["test"]) == {"head", "goodness"}

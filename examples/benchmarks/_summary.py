@@ -243,3 +243,35 @@ def cuda_explanation_table(rows):
 
 def _yes(condition):
     return "yes" if condition else "no"
+
+
+def hinton_changes_table(rows):
+    """Return header and rows of texts: held-out errors of Hinton's recipe with each change."""
+    header = ["change", "epochs", "seeds", "head error %", "goodness error %"]
+    groups = {}
+    for row in rows:
+        if row["part"] == "changes":
+            groups.setdefault((row["change"], row["epochs"]), []).append(row["curve"][-1])
+    body = []
+    for (change, epochs), last in groups.items():
+        errors = [spread([point[readout] for point in last]) for readout in ("head", "goodness")]
+        body.append([change, str(epochs), str(len(last)), *errors])
+    return header, body
+
+
+def hinton_networks_table(rows):
+    """Return header and rows of texts: errors of both readouts of each network by his recipe."""
+    header = ["network", "trained on", "epochs", "seed", "seconds", "threads"]
+    header += ["held-out error %: head", "goodness", "test error %: head", "goodness"]
+    parts = {"curve": "all but held-out images", "whole": "all training images"}
+    body = []
+    for row in rows:
+        if row["part"] not in parts:
+            continue
+        cells = ["-".join(map(str, row["hidden"])), parts[row["part"]]]
+        cells += [str(row["epochs"]), str(row["seed"])]
+        cells += [spread([value(row, "seconds")], 0), str(row["threads"])]
+        for errors in (row["curve"][-1] if row["curve"] else {}, row["test"]):
+            cells += [spread([errors.get(readout)]) for readout in ("head", "goodness")]
+        body.append(cells)
+    return header, body

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ class MortalClassifier(ClassifierMixin, BaseEstimator):
 
     home = os.getpid()
     n_pickled = 0  # in this process
-    n_predictions = 0
+    n_predictions = Counter()  # folder -> of this process
 
     def __init__(self, seconds=0.0, folder=None):
         self.seconds = seconds
@@ -46,8 +47,8 @@ class MortalClassifier(ClassifierMixin, BaseEstimator):
         return (X[:, :half].sum(axis=1) > X[:, half:].sum(axis=1)).astype(int)
 
     def _may_die(self):
-        type(self).n_predictions += 1
-        death = Path(self.folder) / str(self.n_predictions)
+        self.n_predictions[self.folder] += 1
+        death = Path(self.folder) / str(self.n_predictions[self.folder])
         try:
             death.unlink()
         except FileNotFoundError:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from tqdm.auto import tqdm
 
+from skff._memory import in_chunks
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
 from skff.saliency._parallel import Work, run
@@ -172,13 +173,13 @@ def score(task):
     if task.counts_labels:
         labels = bare.known_labels()  # of one call: they may depend on the batch
         if labels is None:
-            labels = task.predictions.bare if in_batches else task.predictions.of(bare.copy())
+            labels = task.predictions.bare if in_batches else task.predictions.of_all(bare.copy())
         correct = task.predictions.read(labels, len(targets.y)) == targets.y
         counts = CorrectnessCounts(targets, task.n_windows)
         counts.add_baseline(targets, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}
     blocks = _window_blocks(task, np.arange(task.n_windows))
-    results = _run(task, _score_block, blocks, "window", correct, in_batches)
+    results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
@@ -216,8 +217,8 @@ class _Occluded:
     def __init__(self, task, features, fill, in_batches, buffer=None):
         self.task, self.features, self.fill = task, features, fill
         self.in_batches, self.buffer, self.X = in_batches, buffer, None
-        batches = partial(task.predictions.hidden_batches, features, fill) if in_batches else None
-        self.remembered = RememberedEstimator(task.estimator, batches)
+        ask = partial(task.predictions.ask_hidden, features, fill) if in_batches else None
+        self.remembered = RememberedEstimator(task.estimator, ask)
 
     def score(self, one):
         """Return a score."""
@@ -259,7 +260,7 @@ def _score_block(task, block, correct, in_batches):
                 rows = task.samples.rows_changed(features, fill, everyone)
                 labels = task.predictions.hidden(rows, features, fill) if len(rows) else rows
             elif labels is None:
-                labels = task.predictions.of(occluded.copy())
+                labels = task.predictions.of_all(occluded.copy())
             labels = task.predictions.read(labels, len(rows))
             flipped = rows[correct[rows] != (labels == targets.y[rows])]
             counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
@@ -304,7 +305,7 @@ def _count_by_predicting(task, correct, windows, rows):
     # What knows the window is computed for all samples anyway.
     parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
     for part in parts:  # for each window a part of the rows is read again, not all of them
-        start, results = 0, _run(task, _predict_block, blocks, "window", part, correct)
+        start, results = 0, _run(task, _predict_block, blocks, len(part), part, correct)
         for block, found in zip(blocks, results, strict=True):
             counts.add(found, slice(start, start + len(block)))
             start += len(block)
@@ -316,14 +317,23 @@ def _predict_block(task, block, rows, correct):
     for batch in _pack(task, block, rows):
         places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
         rows = np.concatenate([rows for *_, rows in batch])
-        flat, start = task.samples.take(rows), 0
-        for _, features, fill, piece in batch:
-            hide(flat[start : start + len(piece)], features, fill, piece)
-            start += len(piece)
-        flipped = correct[rows] != (task.predictions.of(flat) == task.targets.y[rows])
+        labels = task.predictions.each(partial(_copies, task, batch, rows), len(rows))
+        flipped = correct[rows] != (labels == task.targets.y[rows])
         rows = rows[flipped]
         counts.add_changes(task.targets, places[flipped], rows, correct[rows])
     return counts
+
+
+def _copies(task, batch, rows, part):
+    """Return a part of a batch's `rows`, a slice of them, with each window's features hidden."""
+    flat, start = task.samples.take(rows[part]), 0
+    for _, features, fill, piece in batch:
+        first, last = max(start, part.start), min(start + len(piece), part.stop)
+        if first < last:
+            copies = flat[first - part.start : last - part.start]
+            hide(copies, features, fill, piece[first - start : last - start])
+        start += len(piece)
+    return flat
 
 
 def _pack(task, block, everyone):
@@ -353,18 +363,23 @@ def _count_by_asking(predictor, task, correct, windows, rows):
     for part in task.samples.parts(rows):
         opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
         blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
-        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
+        for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
             counts.add(found)
             totals.update(stats)
     return counts, dict(totals)
 
 
 def _ask_block(task, rows, windows, correct, predictor):
-    counts, correct = CorrectnessCounts(task.targets, len(windows)), correct[rows]
-    labels, stats = read_labels(predictor, rows, [task.regions[window] for window in windows])
+    counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
+    regions, correct = [task.regions[window] for window in windows], correct[rows]
+    ask = partial(read_labels, predictor, windows=regions)
+    parts = in_chunks(lambda part: ask(rows[part]), len(rows), len(rows))
+    labels = np.concatenate([labels for labels, _ in parts], axis=1)  # (n_windows, n_rows)
     changed, flipped = np.nonzero((labels == task.targets.y[rows]) != correct)
     counts.add_changes(task.targets, changed, rows[flipped], correct[flipped])
-    return counts, stats
+    for _, stats in parts:
+        totals.update(stats)
+    return counts, totals
 
 
 def _window_blocks(task, windows):
@@ -381,16 +396,20 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, function, blocks, unit, *args):
-    """Yield ``function(task, block, *args)`` for the blocks in order, with progress."""
+def _run(task, function, blocks, n_pairs, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress.
+
+    It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
+    """
     work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
     results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
+    total = n_pairs * sum(map(len, blocks))
     with tqdm(
-        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
     ) as progress:
         with closing(results):
             for block, result in zip(blocks, results, strict=True):
-                progress.update(len(block))
+                progress.update(n_pairs * len(block))
                 yield result
 
 

@@ -22,6 +22,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, compares_all
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 META = torch.device("meta")
@@ -82,7 +83,7 @@ ON_A_TRUNK = (
 )
 @pytest.mark.parametrize("augment", [None, ImageShift(image_shape=(3, 3))], ids=str)
 def test_an_epoch_stays_on_its_device_and_is_read_once(rule, every_layer, solver, augment):
-    settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": True}
+    settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": Softmax()}
     net, average = network(every_layer), network(every_layer)
     trainer = Trainer(net, range(2), None, average=average, **settings)
     read = []

@@ -15,13 +15,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "reproduction"))
 
 from _common import spread
+from _report import changes_table, contestants_table, verdict_table
 from _summary import (
     REFERENCE,
     by_contestant,
+    cuda_explanation_table,
+    cuda_training_table,
     describe_figures,
     describe_settings,
+    hinton_changes_table,
+    hinton_networks_table,
     layer_table,
     one_per_seed,
     ratios,
@@ -142,8 +148,55 @@ def settings_tables(rows):
     return [("Recipes and other settings", header, body)]
 
 
+def hinton_tables(rows):
+    """Return the tables of what matters in Hinton's recipe, and of the networks it trained."""
+    tabulated = {
+        "Networks trained by the recipe": hinton_networks_table(rows),
+        "What matters: error on held-out images": hinton_changes_table(rows),
+    }
+    return [(title, header, body) for title, (header, body) in tabulated.items() if body]
+
+
+def paper_claims_tables(rows):
+    """Return a table per data set of the paper's claims, with what was found."""
+    return [(TITLES[data], *_split(verdict_table(rows, data))) for data in _datasets(rows)]
+
+
+def paper_contestants_tables(rows):
+    """Return a table per data set of the networks that the paper's is compared with."""
+    return [(TITLES[data], *_split(contestants_table(rows, data))) for data in _datasets(rows)]
+
+
+def paper_changes_tables(rows):
+    """Return the table of what skff's default does otherwise than the paper."""
+    return [("The paper's rule and skff's default", *_split(changes_table()))]
+
+
+def _datasets(rows):
+    return list(dict.fromkeys(row["data"] for row in rows))
+
+
+def _split(lines):
+    return lines[0], lines[1:]
+
+
 def _settings(row):
     return describe_settings(row["settings"])
+
+
+def cuda_tables(rows):
+    """Return a table per GPU, data set and network of training, then one of saliency."""
+    trained = [row for row in rows if row["part"] == "train" and row["gpu"]]
+    groups = _grouped(trained, lambda row: (row["gpu"], row["data"], tuple(row["hidden"])))
+    tables = [
+        (f"Training on {gpu}: {TITLES[data]}, {_name(hidden)}", *_titled(cuda_training_table(own)))
+        for (gpu, data, hidden), own in groups.items()
+    ]
+    explained = [row for row in rows if row["part"] == "explain" and row["gpu"]]
+    return tables + [
+        (f"Accuracy Differential Saliency on {gpu}", *cuda_explanation_table(own))
+        for gpu, own in _grouped(explained, lambda row: row["gpu"]).items()
+    ]
 
 
 TABLES = {
@@ -156,24 +209,36 @@ TABLES = {
     "tabular": ("tabular", tabular_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
+    "cuda": ("cuda", cuda_tables),
+    "hinton": ("hinton", hinton_tables),
+    "paper_claims": ("reproduction", paper_claims_tables),
+    "paper_contestants": ("reproduction", paper_contestants_tables),
+    "paper_changes": ("reproduction", paper_changes_tables),
 }
+UNFOLDED = {"paper_claims", "paper_contestants", "paper_changes"}
 
 
 def table_source(name):
-    """Return the reStructuredText of some tables, each folded below its title."""
+    """Return the reStructuredText of some tables, each below its title, most of them folded."""
     file, tabulate = TABLES[name]
     rows = read(file)
-    if not rows:
+    tables = tabulate(rows) if rows else []
+    if not tables:
         return [missing(file), ""]
     source = []
-    for title, header, body in tabulate(rows):
-        source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
+    for title, header, body in tables:
+        if name in UNFOLDED:
+            source += [f".. rubric:: {title}", ""]
+        else:
+            source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
         source += [".. list-table::", "   :header-rows: 1", ""]
         for cells in [header, *body]:
             source += [
                 f"   {'* -' if k == 0 else '  -'} {_escape(cell)}" for k, cell in enumerate(cells)
             ]
-        source += ["", ".. raw:: html", "", "   </details>", ""]
+        source += [""]
+        if name not in UNFOLDED:
+            source += [".. raw:: html", "", "   </details>", ""]
     return source
 
 
@@ -219,6 +284,25 @@ def number(text):
         return str(len(own))
     digits, unit = {"nll": (3, ""), "ece": (2, " %"), "peak_mb": (0, " MB")}[figure]
     return f"{statistics.median(row[figure] for row in own):.{digits}f}{unit}"
+
+
+def headline_source():
+    """Return the reStructuredText of the landing page's two figures."""
+    error, loop = (number(f"error mnist {name} 500-500") for name in ("ff", "torch-lean"))
+    of_ads = {"data": "mnist", "model": "ff", "window": 3, "contestant": "incremental engine"}
+    found = [row["speedup"] for row in read("ads") if of_ads.items() <= row.items()]
+    speedup = f"{found[0]:.0f} times" if found else NOT_MEASURED
+    cards = {
+        error: "test error on MNIST with two layers of 500 units; a backprop network with the same "
+        f"regularization has {loop}",
+        speedup: "faster than a plain loop over all windows: the map of 10,000 MNIST images",
+    }
+    source = [".. grid:: 1 2 2 2", "    :gutter: 3", ""]
+    for figure, text in cards.items():
+        source += ["    .. grid-item-card::", "        :link: benchmarks"]
+        source += ["        :link-type: doc", "        :text-align: center", ""]
+        source += [f"        **{figure}**", "", f"        {text}", ""]
+    return source
 
 
 def machines():

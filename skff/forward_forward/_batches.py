@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
-from skff.forward_forward._torch import as_tensor
+from skff.forward_forward._torch import as_numpy, as_tensor
 
 ROWS = 256  # taken at once where a copy of the data would be too large
 ROUNDING = 1e-6  # relative; float32 resolves 1.2e-7
@@ -75,8 +75,9 @@ class TrainingData:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
-        Features.
+    X : Features of shape (n_samples, n_features)
+        Served from the device if they fit there. On the CPU what is stored as float32 is served
+        from where it is, everything else is converted batch by batch.
     y : ndarray of shape (n_samples,), int64
         Encoded labels.
     sample_weight : ndarray of shape (n_samples,) or None
@@ -94,9 +95,8 @@ class TrainingData:
     """
 
     def __init__(self, X, y, sample_weight, *, keep, rescale, device, dropout=0.0, augment=None):
-        self.X = as_tensor(X)
-        if _fits(self.X, device):
-            self.X = self.X.to(device)
+        self.X = X
+        self.stored, self.rows = _stored(X, device)
         self.y = as_tensor(y).to(device)
         self.weight = None
         if sample_weight is not None:
@@ -153,7 +153,13 @@ class TrainingData:
         return self.y[rows], 1.0 if self.weight is None else self.weight[rows]
 
     def _read(self, rows):
-        return self.X.index_select(0, rows.to(self.X.device)).to(self.device)
+        """Return the features of some samples on the device, a copy."""
+        if self.stored is None:
+            return torch.from_numpy(self.X.read(as_numpy(rows))).to(self.device)
+        rows = rows.to(self.stored.device)
+        if self.rows is not None:
+            rows = self.rows[rows]
+        return self.stored.index_select(0, rows).to(self.device)
 
 
 def drop_features(x, share, generator):
@@ -205,26 +211,39 @@ def _augmented(x, augment, generator):
     return augmented.to(x.dtype)
 
 
+def _stored(X, device):
+    """Return a tensor that holds the samples, or None, and which of its rows they are, or None."""
+    if device.type == "cpu" or not _fits(X, device):
+        rows = None if X.rows is None else torch.from_numpy(X.rows)
+        return as_tensor(X.X) if X.is_ready else None, rows
+    copy = torch.empty(X.shape, dtype=torch.float32, device=device)
+    for rows in gen_batches(len(X), ROWS):
+        copy[rows] = as_tensor(X.read(rows)).to(device)
+    return copy, None
+
+
 def _fits(X, device):
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return X.numel() * X.element_size() <= free / 2
+    return 4 * math.prod(X.shape) <= free / 2
 
 
-def location_and_norm(X, center):
+def location_and_norm(X, center, keep):
     """Compute the mean sample, and the mean Euclidean norm of the samples about it.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        Features.
+    X : Features of shape (n_samples, n_features)
+        Read block by block.
     center : bool
         Whether to subtract the mean; otherwise zeros stand for it.
+    keep : callable
+        Features (n, n_features) -> those that the first layer reads, (n, n_kept).
 
     Returns
     -------
-    mean : ndarray of shape (n_features,)
+    mean : ndarray of shape (n_kept,)
         In double precision.
     norm : float
         Positive: 1 where all samples are equal.
@@ -234,8 +253,10 @@ def location_and_norm(X, center):
     ValueError
         If the features are so small that float32 cannot scale them up.
     """
-    mean = X.mean(axis=0, dtype=np.float64) if center else np.zeros(X.shape[1])
-    norm = _mean_norm(X, mean)
+    mean = sum(keep(block).sum(axis=0, dtype=np.float64) for block in X.blocks(ROWS)) / len(X)
+    mean = mean if center else np.zeros_like(mean)
+    distances = (np.linalg.norm(keep(block) - mean, axis=1).sum() for block in X.blocks(ROWS))
+    norm = float(sum(distances) / len(X))
     # Equal samples differ from their mean by rounding.
     if norm <= ROUNDING * np.linalg.norm(mean):
         return mean, 1.0
@@ -245,10 +266,3 @@ def location_and_norm(X, center):
             "cannot scale it to 1. Multiply X by a constant."
         )
     return mean, norm
-
-
-def _mean_norm(X, mean):
-    total = 0.0
-    for rows in gen_batches(len(X), ROWS):
-        total += np.linalg.norm(X[rows] - mean, axis=1).sum()
-    return float(total / len(X))

@@ -5,21 +5,20 @@ samples of every batch (`DataParallel`) or some of the layers (`LayerParallel`).
 the processes talk to each other.
 """
 
-import hashlib
 from collections import deque
 from contextlib import contextmanager
 from functools import cache
 
-import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from torch import distributed
 
+from skff import _fingerprint as fingerprint
+from skff._fingerprint import describe_blocks
 from skff.forward_forward._batches import Share
 
 LABEL_COST = 25  # multiply-adds of a product that take as long as one label's work at a unit
 MOST_UNSENT = 4  # batches of activities that wait for the next process
-BLOCK = 2**12  # rows hashed at once
 
 
 class OneRank:
@@ -38,6 +37,10 @@ class OneRank:
     def first(self, value):
         """Return a number."""
         return value
+
+    def ask_first(self, function):
+        """Call a function of no arguments and return what it returns."""
+        return function()
 
     def random_state(self, random_state):
         """Return the RandomState of a parameter."""
@@ -108,6 +111,11 @@ class Ranks:
         number = torch.tensor([float(value)], dtype=torch.float64, device=self.device)
         self.broadcast([number], 0)
         return float(number)
+
+    def ask_first(self, function):
+        """Call a function on rank 0 and return what it returns there, which can be pickled."""
+        answer = self.call(function if self.rank == 0 else lambda: None)
+        return self.broadcast_object(answer, 0)
 
     def random_state(self, random_state):
         """Return the same RandomState on all ranks, where the parameter is alike."""
@@ -256,7 +264,7 @@ class Alone:
         weight : Tensor of shape (n,) or float
             Weights of all of the batch.
         """
-        n_layers = None if trainer.head else trainer.layers.stop
+        n_layers = None if trainer.head else trainer.layers.stop  # the head reads all layers
         for rows in batches:
             f, y, weight = data.batch(rows, generator, share=self.share(len(rows)))
             yield trainer.network.trunk(f.to(dtype), n_layers), y, weight
@@ -269,7 +277,7 @@ class Alone:
         """Let every rank have the whole network, and return the totals of all learners."""
         return totals
 
-    def finish_pass(self, trainer):
+    def complete(self, trainer):
         """Let every rank have all that training can go on from."""
 
     def record(self):
@@ -303,8 +311,8 @@ class DataParallel(Alone):
 
     def add_up(self, trainer, totals):
         """Add up the gradients of all layers and the totals: one all-reduce per batch."""
-        (group,) = trainer.optimizer.param_groups
-        parts = [*(tensor.grad for tensor in group["params"]), totals]
+        learned = trainer.learned()
+        parts = [*(tensor.grad for tensor in learned), totals]
         if self.buffer is None or len(self.buffer) != sum(part.numel() for part in parts):
             self.buffer = totals.new_empty(sum(part.numel() for part in parts))
         torch.cat([part.flatten() for part in parts], out=self.buffer)
@@ -315,13 +323,13 @@ class DataParallel(Alone):
                 self.buffer.split([part.numel() for part in parts]), parts, strict=True
             )
         )
-        for tensor, gradient in zip(group["params"], gradients, strict=True):
+        for tensor, gradient in zip(learned, gradients, strict=True):
             tensor.grad = gradient
         return totals
 
     def finish_epoch(self, trainer, totals):
         """Take rank 0's weights, from which another kind of processor could have drifted."""
-        self.ranks.broadcast(trainer.tensors(trainer.layers, trainer.head), 0)
+        self.ranks.broadcast(trainer.tensors(trainer.layers, bool(trainer.head)), 0)
         return totals
 
     def record(self):
@@ -382,7 +390,7 @@ class LayerParallel(Alone):
         for passes, f, targets in source(trainer, data, batches, generator, dtype):
             passes += network.trunk(f, own.stop, first=own.start)
             if own.stop < network.n_layers:
-                sent.append(self._send_up(passes, trainer.head, dtype))
+                sent.append(self._send_up(passes, bool(trainer.head), dtype))
                 if len(sent) > MOST_UNSENT:
                     sent.popleft()()
             yield passes, *targets
@@ -399,7 +407,7 @@ class LayerParallel(Alone):
         """Yield the same from what the rank below sends."""
         network = trainer.network
         own = self.own_layers(network, trainer.layers)
-        widths = [network.layers[k].n_units for k in _sent(own.start, trainer.head)]
+        widths = [network.layers[k].n_units for k in _sent(own.start, bool(trainer.head))]
 
         def receive(rows):
             message = torch.empty(len(rows), sum(widths), dtype=dtype, device=network.device)
@@ -427,15 +435,15 @@ class LayerParallel(Alone):
         """Let every rank have the weights of all layers, and return the totals of all."""
         network = trainer.network
         own = self.own_layers(network, trainer.layers)
-        whole = totals.new_zeros(2, network.n_layers + trainer.head)
+        whole = totals.new_zeros(2, network.n_layers + bool(trainer.head))
         whole[:, own.start : own.start + totals.shape[1]] = totals
         self.ranks.add_up(whole)
         for rank, layers in enumerate(self.stages(network)):
-            head = trainer.head and rank == self.ranks.size - 1
+            head = bool(trainer.head) and rank == self.ranks.size - 1
             self.ranks.broadcast(trainer.tensors(layers, head), rank)
         return whole
 
-    def finish_pass(self, trainer):
+    def complete(self, trainer):
         """Let every rank have the optimizer's state of all layers."""
         network, states = trainer.network, trainer.optimizer.state
         for rank, layers in enumerate(self.stages(network)):
@@ -496,35 +504,25 @@ def describe(estimator, task, *, go_on):
         By what a message calls them.
     """
     X, y, weight = task.samples
-    described = {"X": _digest(X), "y": _digest(y), "sample_weight": _digest(weight)}
-    described["labels"] = repr(task.classes.tolist())
+    described = {"X": describe_blocks(X.blocks(len(X)), "float32", X.shape), "y": _described(y)}
+    described |= {"sample_weight": _described(weight), "labels": _described(task.classes)}
     for name, value in estimator.get_params(deep=False).items():
         if name not in ("device", "verbose"):  # each process may have its own
             described[name] = _described(value)
     if go_on:
-        tensors = estimator._network.tensors()
+        learned = [estimator._network.tensors()]
         if hasattr(estimator, "_trainer"):
-            tensors += [
-                *estimator._trainer.network.tensors(),
-                estimator._trainer.generator.get_state(),
-            ]
-        described["fitted weights"] = repr([_digest(tensor.cpu().numpy()) for tensor in tensors])
+            trainer = estimator._trainer
+            learned.append([trainer.network.tensors(), trainer.generator.get_state()])
+        described["fitted weights"] = _described(learned)
     return described
 
 
 def _described(value):
-    if isinstance(value, np.random.RandomState):
-        return repr([part if np.isscalar(part) else _digest(part) for part in value.get_state()])
-    return getattr(value, "__qualname__", None) or repr(value)
-
-
-def _digest(array):
-    if array is None:
-        return "None"
-    digest = hashlib.sha256()
-    for start in range(0, len(array), BLOCK):
-        digest.update(np.ascontiguousarray(array[start : start + BLOCK]))
-    return f"{array.shape} {digest.hexdigest()}"
+    try:
+        return fingerprint.describe(value)
+    except ValueError:  # nothing tells it from another one of its type
+        return type(value).__qualname__
 
 
 def balanced(costs, n_parts):

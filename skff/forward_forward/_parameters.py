@@ -16,6 +16,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, SymBa, compares_all
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 FEW_FEATURES = 64
@@ -31,7 +32,7 @@ CONSTRAINTS = {
     "loss": [StrOptions({"auto", *LOSSES}), callable],
     "negatives": [StrOptions({"auto", "all", *NEGATIVES}), callable],
     "training": [StrOptions({"simultaneous", "greedy"})],
-    "readout": [StrOptions({"goodness", "softmax"})],
+    "readout": [StrOptions(set(READOUTS)), Softmax],
     "skip_first_goodness": ["boolean"],
     "peer_normalization": [Interval(Real, 0, None, closed="left")],
     "augment": [callable, None],
@@ -52,6 +53,9 @@ CONSTRAINTS = {
     "parallel": [StrOptions(set(TEAMS)), None],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
+    "checkpoint": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+    "keep_interrupted": ["boolean"],
     "verbose": ["verbose"],
 }
 
@@ -84,12 +88,17 @@ def check(estimator):
     _check_solver(estimator.solver)
     rule = learning_rule(estimator)
     needs = getattr(rule.negatives, "needs", None)
-    learns_along = (estimator.readout, estimator.training) == ("softmax", "simultaneous")
+    learns_along = estimator.readout != "goodness" and estimator.training == "simultaneous"
     if needs == "readout" and not learns_along:
         raise ValueError(
             f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "
             f"training={estimator.training!r}, but expected readout='softmax' and "
             "training='simultaneous': these negatives come from a softmax head that learns along."
+        )
+    if estimator.parallel is not None and estimator.keep_interrupted:
+        raise ValueError(
+            f"Got keep_interrupted=True with parallel={estimator.parallel!r}, but expected False: "
+            "processes are not interrupted at the same moment. Set a checkpoint to go on from."
         )
     if estimator.parallel == "layers":
         _check_layers_apart(estimator, needs)

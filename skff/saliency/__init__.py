@@ -1,17 +1,25 @@
 """Accuracy Differential Saliency: how much of a score each region of the input carries."""
 
-from skff.saliency._comparison import MapComparison, compare_explanations
-from skff.saliency._curves_display import PerturbationCurvesDisplay
+from skff.saliency._comparison import (
+    MapComparison,
+    RandomizationCheck,
+    RefitExplanations,
+    compare_explanations,
+    explain_refits,
+    randomization_check,
+)
 from skff.saliency._display import ADSDisplay
 from skff.saliency._doors import OcclusionPredictor, register_feature_wise
 from skff.saliency._explainer import ADSExplainer
 from skff.saliency._explanation import ADSExplanation
-from skff.saliency._interactions import Interactions, interactions
-from skff.saliency._interactions_display import InteractionsDisplay
-from skff.saliency._randomization import RandomizationCheck, randomization_check
-from skff.saliency._refits import RefitExplanations, explain_refits
+from skff.saliency._interactions import Interactions, InteractionsDisplay, interactions
 from skff.saliency._shapley import ShapleyValues, shapley
-from skff.saliency.curves import PerturbationCurves, deletion_curve, insertion_curve
+from skff.saliency.curves import (
+    PerturbationCurves,
+    PerturbationCurvesDisplay,
+    deletion_curve,
+    insertion_curve,
+)
 
 __all__ = [
     "ADSDisplay",

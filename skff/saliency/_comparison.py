@@ -1,15 +1,24 @@
-"""How far two maps agree, with intervals."""
+"""How far maps agree: two of them, those of several training runs, those of random weights."""
 
+from copy import copy, deepcopy
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from scipy.stats import rankdata
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, RealNotInt
 
-from skff.saliency._checks import check_count, check_level
+from skff.saliency._explainer import check_explainer, with_fixed_draws, with_params
+from skff.saliency._explanation import ADSExplanation
+from skff.saliency._parameters import COUNT, LEVEL, check_parameters
+from skff.saliency._statistics import fold_standard_error
+
+ARRAYS = ("coefs_", "intercepts_", "coef_", "intercept_")  # of scikit-learn's networks and lines
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class MapComparison:
     """Agreement of two maps.
 
@@ -37,6 +46,18 @@ class MapComparison:
     n_pixels: int
     confidence_level: float
 
+    def __repr__(self):
+        return (
+            f"<MapComparison: rank correlation {self.rank_correlation:.2f}"
+            f"{_in_brackets(self.rank_correlation_interval)}, overlap of the top {self.n_top} of "
+            f"{self.n_pixels} pixels {self.top_overlap:.2f}"
+            f"{_in_brackets(self.top_overlap_interval)}>"
+        )
+
+
+def _in_brackets(interval):
+    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+
 
 def compare_explanations(
     first, second, *, top=0.1, n_bootstrap=1000, confidence_level=0.95, random_state=None
@@ -52,7 +73,8 @@ def compare_explanations(
     ----------
     first, second : ADSExplanation, or array-like of their shape
         Arrays, of gradient saliency say, stay as they are in the bootstrap. Pixels that are NaN
-        in one of them are left out.
+        in one of them are left out. Not from the sequential mode, whose windows stop once their
+        sign is known: noise would decide much of their order.
     top : float or int, default=0.1
         Most important pixels: a share of them in (0, 1), or their number.
     n_bootstrap : int, default=1000
@@ -69,8 +91,8 @@ def compare_explanations(
     Raises
     ------
     TypeError, ValueError
-        If the maps have different shapes, a map is constant and so has no order, or a parameter
-        is out of range.
+        If the maps have different shapes, a map is constant and so has no order or is one of the
+        sequential mode, or a parameter is out of range.
 
     References
     ----------
@@ -92,8 +114,16 @@ def compare_explanations(
     >>> comparison.top_overlap
     1.0
     """
-    check_count("n_bootstrap", n_bootstrap)
-    check_level("confidence_level", confidence_level)
+    check_parameters(
+        {
+            "top": [COUNT, Interval(RealNotInt, 0, 1, closed="neither")],
+            "n_bootstrap": [COUNT],
+            "confidence_level": [LEVEL],
+            "random_state": ["random_state"],
+        },
+        locals(),
+    )
+    _refuse_sequential(first, second)
     rng = check_random_state(random_state)
     maps = [np.asarray(getattr(one, "importances", one), dtype=float) for one in (first, second)]
     is_shared = _shared_pixels(*maps)
@@ -116,6 +146,15 @@ def compare_explanations(
     )
 
 
+def _refuse_sequential(*maps):
+    if any(getattr(one, "window_n_samples", None) is not None for one in maps):
+        raise ValueError(
+            "Got a map of the sequential mode, but expected one whose windows were all measured "
+            "on the same samples: windows that stopped early have a sign, but no order. Unset "
+            "target_precision."
+        )
+
+
 def _shared_pixels(first, second):
     if first.shape != second.shape:
         raise ValueError(
@@ -129,11 +168,8 @@ def _shared_pixels(first, second):
 
 
 def _n_top(top, n_pixels):
-    if isinstance(top, float):
-        if not 0 < top < 1:
-            raise ValueError(f"Got top={top}, but expected a share in (0, 1) or a number.")
+    if not isinstance(top, Integral):
         return max(1, round(top * n_pixels))
-    check_count("top", top)
     if top > n_pixels:
         raise ValueError(f"Got top={top}, but expected at most {n_pixels}, the pixels compared.")
     return int(top)
@@ -178,3 +214,378 @@ def _top_overlaps(first, second, n_top):
         np.put_along_axis(is_top, largest, True, axis=1)
         tops.append(is_top)
     return (tops[0] & tops[1]).sum(axis=1) / n_top
+
+
+def explain_refits(explainer, estimators, X, y, *, sample_weight=None):
+    """Explain several fits of an estimator on the same samples.
+
+    The standard error of one explanation is that over samples, for the fitted estimator as it is.
+    Other training runs, with another seed or other training data, give other maps; how far they
+    differ shows here.
+
+    Parameters
+    ----------
+    explainer : ADSExplainer
+        Says how to explain; its own estimator is not used.
+    estimators : list of estimators, or dict
+        At least two, fitted: with several seeds, or on bootstrap samples; or what
+        ``cross_validate(return_estimator=True)`` returns.
+    X : array-like of shape (n_samples, ...) or DataFrame
+        Data in the form the estimators predict from, best held out from all fits. Of the estimators
+        of a cross-validation, each was fitted to most of the data that was cross-validated.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True targets.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the samples in the score.
+
+    Returns
+    -------
+    refits : RefitExplanations
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :meth:`~skff.ADSExplainer.explain`; also if there are fewer than two estimators.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, explain_refits
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fits = cross_validate(GaussianNB(), X, y, return_estimator=True)
+    >>> explainer = ADSExplainer(GaussianNB(), window_shape=1, fill="mean")
+    >>> refits = explain_refits(explainer, fits, X, y)
+    >>> refits.n_runs, refits.standard_deviation.shape
+    (5, (4,))
+    """
+    check_explainer(explainer)
+    estimators = _check_estimators(estimators)
+    explainer = with_fixed_draws(explainer)
+    explanations = [
+        with_params(explainer, estimator=estimator).explain(X, y, sample_weight)
+        for estimator in estimators
+    ]
+    return RefitExplanations(explanations=explanations)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RefitExplanations:
+    """Explanations of several training runs on the same samples.
+
+    Parameters
+    ----------
+    explanations : list of ADSExplanation
+        One per run.
+
+    See Also
+    --------
+    explain_refits : Makes them.
+
+    Notes
+    -----
+    Over R runs, with s the standard deviation over the runs and e the standard error over samples
+    of their mean map, the `standard_error` of the mean is ``sqrt(s**2 / R + e**2)``. The part of
+    the variance that is particular to a run and a sample is in both terms, so that this errs
+    slightly on the large side.
+    """
+
+    explanations: list[ADSExplanation]
+
+    def __repr__(self):
+        return f"<RefitExplanations: {self.n_runs} runs, {self.explanations[0]!r} first>"
+
+    @property
+    def n_runs(self):
+        """Number of training runs, R."""
+        return len(self.explanations)
+
+    @property
+    def importances(self):
+        """Mean of the maps over the runs, an ndarray of shape (H, W) or (L,)."""
+        return np.mean([one.importances for one in self.explanations], axis=0)
+
+    @property
+    def standard_deviation(self):
+        """Standard deviation of the maps over the runs (ddof=1), of the shape of `importances`."""
+        return np.std([one.importances for one in self.explanations], axis=0, ddof=1)
+
+    @property
+    def sampling_error(self):
+        """Standard error of `importances` over samples, for these runs; None unless accuracy.
+
+        It is paired over the runs, from their mean on each of up to 50 parts of the samples.
+        """
+        parts = [one.fold_importances for one in self.explanations]
+        if any(part is None for part in parts):
+            return None
+        return fold_standard_error(np.mean(parts, axis=0), self.explanations[0].fold_weights)
+
+    @property
+    def standard_error(self):
+        """Standard error of `importances` over samples and runs; None unless accuracy."""
+        if self.sampling_error is None:
+            return None
+        return np.sqrt(self.standard_deviation**2 / self.n_runs + self.sampling_error**2)
+
+    def plot(self, image=None, *, ax=None, cmap="RdBu_r", colorbar=True):
+        """Draw the mean map beside the standard deviation over the runs, with one scale.
+
+        Parameters
+        ----------
+        image : array-like of shape (H, W) or (H, W, 3), or None, default=None
+            Drawn in grey or colour under both.
+        ax : list of two matplotlib Axes, or None, default=None
+            Where to draw; None makes a new figure.
+        cmap : str or Colormap, default="RdBu_r"
+            Diverging colours, centred at 0.
+        colorbar : bool, default=True
+            Whether to draw the scale.
+
+        Returns
+        -------
+        display : ADSDisplay
+        """
+        from skff.saliency._display import ADSDisplay
+
+        first = self.explanations[0]
+        display = ADSDisplay(
+            [self.importances, self.standard_deviation],
+            names=[f"mean of {self.n_runs} runs", "standard deviation"],
+            units=f"{first.scoring} drop",
+            labels=first.feature_names,
+        )
+        return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar)
+
+
+def _check_estimators(estimators):
+    if isinstance(estimators, dict):
+        if "estimator" not in estimators:
+            raise ValueError(
+                f"Got a dict with {sorted(estimators)}, but expected the result of "
+                "cross_validate(return_estimator=True), which has 'estimator'."
+            )
+        estimators = estimators["estimator"]
+    check_parameters({"estimators": [list, tuple]}, {"estimators": estimators})
+    if len(estimators) < 2:
+        raise ValueError(
+            f"Got {len(estimators)} estimators, but expected at least 2: spread takes two runs."
+        )
+    return list(estimators)
+
+
+def randomization_check(
+    explainer, X, y, *, randomize=None, n_repeats=5, random_state=None, sample_weight=None
+):
+    """Compare the map of an estimator with maps of the same estimator with random weights.
+
+    A map that shows what was learned must change when that is forgotten: its rank correlation
+    with maps of randomised estimators should be low. One that stays the same shows the data, or
+    the method, rather than the estimator. This is the model parameter randomisation test [1]_, of
+    all layers at once.
+
+    Parameters
+    ----------
+    explainer : ADSExplainer
+        Its estimator is the one that is checked, and stays as it is.
+    X : array-like of shape (n_samples, ...) or DataFrame
+        Data in the form the estimator predicts from.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True targets.
+    randomize : callable or None, default=None
+        ``(estimator, random_state)`` -> fitted estimator with random weights, a new one. A refit
+        on permuted labels makes this the data randomisation test of [1]_. None calls
+        ``estimator.randomize_weights(random_state)`` where there is such a method, as
+        :class:`~skff.FFClassifier` has, and otherwise permutes the entries of each of the arrays
+        `coefs_`, `intercepts_`, `coef_` and `intercept_`, or of each parameter of the torch module
+        of a skorch net, in a copy; of a Pipeline those of the last step, of a search those of the
+        best estimator.
+    n_repeats : int, default=5
+        Number of randomised estimators.
+    random_state : int, RandomState instance or None, default=None
+        Determines the randomised weights.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weights of the samples in the score.
+
+    Returns
+    -------
+    check : RandomizationCheck
+
+    Raises
+    ------
+    TypeError
+        If there is no way known to randomise the estimator; otherwise as
+        :meth:`~skff.ADSExplainer.explain`.
+    ValueError
+        As :meth:`~skff.ADSExplainer.explain`; also if `n_repeats` is below 1.
+
+    References
+    ----------
+    .. [1] J. Adebayo, J. Gilmer, M. Muelly, I. Goodfellow, M. Hardt and B. Kim, "Sanity Checks for
+       Saliency Maps", NeurIPS, 2018 (sections 3 and 4).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skff.saliency import ADSExplainer, randomization_check
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(tol=0.01).fit(X[:900] / 16, y[:900])
+    >>> check = randomization_check(ADSExplainer(model), X[900:] / 16, y[900:], random_state=0)
+    >>> check.rank_correlations.shape
+    (5,)
+    >>> bool(check.rank_correlations.mean() < 0.5)
+    True
+    """
+    constraints = {
+        "randomize": [callable, None],
+        "n_repeats": [COUNT],
+        "random_state": ["random_state"],
+    }
+    check_parameters(constraints, locals())
+    check_explainer(explainer)
+    randomize = randomize or permute_weights
+    rng = check_random_state(random_state)
+    explainer = with_fixed_draws(explainer)
+    original = explainer.explain(X, y, sample_weight)
+    randomized = []
+    for _ in range(n_repeats):
+        estimator = randomize(explainer.estimator, rng.randint(np.iinfo(np.int32).max))
+        randomized.append(with_params(explainer, estimator=estimator).explain(X, y, sample_weight))
+    return RandomizationCheck(original=original, randomized=randomized)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RandomizationCheck:
+    """The map of an estimator, and those of the same estimator with random weights.
+
+    Parameters
+    ----------
+    original : ADSExplanation
+        Of the estimator as it was fitted.
+    randomized : list of ADSExplanation
+        One per randomised estimator.
+
+    See Also
+    --------
+    randomization_check : Makes the maps.
+    """
+
+    original: ADSExplanation
+    randomized: list[ADSExplanation]
+
+    def __repr__(self):
+        mean, spread = self.rank_correlations.mean(), self.rank_correlations.std()
+        return (
+            f"<RandomizationCheck: rank correlation {mean:.2f} (standard deviation {spread:.2f}) "
+            f"with {len(self.randomized)} randomised estimators>"
+        )
+
+    @property
+    def rank_correlations(self):
+        """Spearman's correlation of the map with each randomised one, of shape (n_repeats,).
+
+        In [-1, 1]. A constant map, such as the flat one of an estimator that always predicts the
+        same, orders no pixels: its correlation with any map is taken to be 0.
+        """
+        return self._correlations(lambda importances: importances)
+
+    @property
+    def absolute_rank_correlations(self):
+        """The same of the absolute values, which tell where a map is strong, not its sign."""
+        return self._correlations(np.abs)
+
+    @property
+    def scores(self):
+        """Score of each randomised estimator with nothing hidden, of shape (n_repeats,)."""
+        return np.array([one.baseline_score for one in self.randomized])
+
+    def plot(self, *, cmap="RdBu_r", colorbar=True):
+        """Draw the map beside those of the randomised estimators, with one scale.
+
+        Parameters
+        ----------
+        cmap : str or Colormap, default="RdBu_r"
+            Diverging colours, centred at 0.
+        colorbar : bool, default=True
+            Whether to draw the scale.
+
+        Returns
+        -------
+        display : ADSDisplay
+        """
+        from skff.saliency._display import ADSDisplay
+
+        names = ["fitted", *(f"randomised {k}" for k in range(1, len(self.randomized) + 1))]
+        return ADSDisplay.from_explanation(
+            [self.original, *self.randomized], names=names, cmap=cmap, colorbar=colorbar
+        )
+
+    def _correlations(self, transform):
+        maps = [transform(one.importances) for one in [self.original, *self.randomized]]
+        is_explained = np.isfinite(maps[0])
+        first, *others = [one[is_explained] for one in maps]
+        correlations = _rank_correlations(np.tile(first, (len(others), 1)), np.stack(others))
+        return np.nan_to_num(correlations, nan=0.0)
+
+
+def permute_weights(estimator, random_state):
+    """Return a copy of a fitted estimator with the entries of its weights permuted.
+
+    Parameters
+    ----------
+    estimator : object
+        As in :func:`randomization_check`.
+    random_state : int or RandomState instance
+        Determines the permutations.
+
+    Returns
+    -------
+    randomized : object
+
+    Raises
+    ------
+    TypeError
+        If its weights are not found.
+    """
+    rng = check_random_state(random_state)
+    if hasattr(estimator, "randomize_weights"):
+        return estimator.randomize_weights(random_state)
+    if isinstance(estimator, Pipeline):
+        *others, (name, last) = estimator.steps
+        randomized = copy(estimator)
+        randomized.steps = [*others, (name, permute_weights(last, rng))]
+        return randomized
+    if hasattr(estimator, "best_estimator_"):
+        randomized = copy(estimator)
+        randomized.best_estimator_ = permute_weights(estimator.best_estimator_, rng)
+        return randomized
+    stored = [name for name in ARRAYS if name in vars(estimator)]
+    if not stored and not hasattr(estimator, "module_"):
+        raise TypeError(
+            f"Got estimator={estimator!r}, but expected one with `randomize_weights`, coefficients "
+            "or a torch module: pass randomize=, a function (estimator, random_state) -> estimator "
+            "with random weights."
+        )
+    randomized = deepcopy(estimator)
+    for name in stored:
+        setattr(randomized, name, _permuted(getattr(randomized, name), rng))
+    if not stored:
+        _permute_module(randomized.module_, rng)
+    return randomized
+
+
+def _permuted(weights, rng):
+    """Return an array, or a list of arrays, with the entries of each permuted."""
+    if isinstance(weights, list):
+        return [_permuted(array, rng) for array in weights]
+    weights = np.asarray(weights)
+    return rng.permutation(weights.ravel()).reshape(weights.shape)
+
+
+def _permute_module(module, rng):
+    """Permute the entries of each parameter of a torch module, through the parameter's own door."""
+    for parameter in module.parameters():
+        flat = parameter.data.flatten()
+        parameter.data.copy_(flat[rng.permutation(len(flat))].view_as(parameter.data))

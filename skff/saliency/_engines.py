@@ -2,27 +2,26 @@
 
 import warnings
 from collections import Counter
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
-from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from skff.saliency._doors import open_door, read_labels
-from skff.saliency._samples import Samples, hide
-from skff.saliency._scoring import RememberedEstimator, predicts_row_by_row
+from skff._memory import in_chunks
+from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
+from skff.saliency._doors import PartwisePredictor, open_door, read_labels
+from skff.saliency._parallel import Work, run
+from skff.saliency._samples import FixedFill, hide
+from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
-from skff.saliency._tally import Tally, Truth, WindowScores
 
 ENGINES = ("score", "predict", "incremental")
 MIN_BLOCKS, MAX_BLOCKS = 8, 64  # of windows: shared by workers, each of whom gets the estimator
 BLOCK_SAMPLES = 50_000  # samples times windows; less is not worth a block
 MAX_ROWS = 512  # the incremental engine holds at a time
 MAX_LABELS = 4_000_000  # it holds at a time, rows times windows
-MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +30,9 @@ class Task:
 
     Parameters
     ----------
-    estimator : object
-        Fitted.
-    samples : Samples
-    truth : Truth
+    predictions : Predictions
+        Of the fitted estimator for the samples.
+    targets : Targets
     regions : list of ndarray
         Flat indices of the features each region hides.
     scores : dict of str -> Score or None
@@ -43,23 +41,29 @@ class Task:
         Draws of a random fill per region. A region and a draw make a *window*.
     stopping : StoppingRule or None
         When windows are settled; None measures all on all samples.
-    batch_size : int or None
-        Rows per call of ``predict``; None bounds them by memory.
     n_jobs : int or None
     verbose : int
         Shows progress with the time left if above 0.
     """
 
-    estimator: object
-    samples: Samples
-    truth: Truth
+    predictions: Predictions
+    targets: Targets
     regions: list
     scores: dict
     n_repeats: int = 1
     stopping: StoppingRule | None = None
-    batch_size: int | None = None
     n_jobs: int | None = None
     verbose: int = 0
+
+    @property
+    def estimator(self):
+        """The fitted estimator."""
+        return self.predictions.estimator
+
+    @property
+    def samples(self):
+        """The data."""
+        return self.predictions.samples
 
     @property
     def n_windows(self):
@@ -74,49 +78,16 @@ class Task:
     @property
     def counts_labels(self):
         """Whether correct predictions are counted, in all and by class."""
-        return self.truth.classes is not None
+        return self.targets.classes is not None
 
     @property
     def other_scores(self):
         """Scores other than accuracy, by name."""
         return {name: score for name, score in self.scores.items() if score is not None}
 
-    @property
-    def batch_rows(self):
-        """Rows per call of ``predict``."""
-        row_bytes = self.samples.values.dtype.itemsize * self.samples.values.shape[1]
-        return self.batch_size or max(1, int(MAX_BATCH_BYTES / row_bytes))
 
-    def predict(self, flat):
-        """Predict flat samples: one label each."""
-        return self.read_labels(self.estimator.predict(self.samples.restore(flat)), len(flat))
-
-    @staticmethod
-    def read_labels(labels, n_samples):
-        """Return predictions as an array, one label per sample."""
-        labels = np.asarray(labels)
-        if labels.shape != (n_samples,):
-            raise ValueError(
-                f"Got predictions of shape {labels.shape}, but expected ({n_samples},): "
-                "one label per sample."
-            )
-        return labels
-
-    @cached_property
-    def bare_labels(self):
-        """Predictions with nothing hidden, of shape (n_samples,)."""
-        rows = np.arange(len(self.samples))
-        batches = np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
-        return np.concatenate([self.predict(self.samples.values[batch]) for batch in batches])
-
-    @cached_property
-    def row_by_row(self):
-        """Whether predictions do not depend on what else is in the batch."""
-        return predicts_row_by_row(self)
-
-
-def measure(task, name="auto"):
-    """Measure every score with every region hidden.
+def choose_engine(task, name="auto"):
+    """Return an engine that is valid for a task, and for the same task with other regions.
 
     Parameters
     ----------
@@ -126,10 +97,11 @@ def measure(task, name="auto"):
 
     Returns
     -------
-    engine : str
-        The engine that was used.
-    found : dict of str -> WindowScores
-        By the names of ``task.scores``.
+    name : str
+        Of the engine chosen.
+    engine : callable
+        ``engine(task)`` measures every score with every region hidden and returns a dict of
+        :class:`WindowScores` by the names of ``task.scores``.
 
     Raises
     ------
@@ -142,17 +114,15 @@ def measure(task, name="auto"):
             f"{next(iter(task.scores))!r} and engine={name!r}, but expected accuracy and an engine "
             "that counts correct predictions: windows are settled by these."
         )
-    if task.other_scores:
-        if name not in ("auto", "score"):
-            raise ValueError(
-                f"Got engine={name!r} with the score {list(task.other_scores)[0]!r} of "
-                f"{type(task.estimator).__name__}, but expected the score to be accuracy and y to "
-                "have one axis: this engine counts correct predictions. Use engine='score'."
-            )
-        return "score", score(task)
-    if name == "score":
-        return name, score(task)
-    if not task.row_by_row:
+    if task.other_scores and name not in ("auto", "score"):
+        raise ValueError(
+            f"Got engine={name!r} with the score {list(task.other_scores)[0]!r} of "
+            f"{type(task.estimator).__name__}, but expected the score to be accuracy and y to "
+            "have one axis: this engine counts correct predictions. Use engine='score'."
+        )
+    if task.other_scores or name == "score":
+        return "score", score
+    if task.predictions.depend_on_batch:
         reason = (
             f"Got different predictions from {type(task.estimator).__name__} for the same rows in "
             "another batch, but expected none to depend on the batch"
@@ -160,11 +130,11 @@ def measure(task, name="auto"):
         if task.stopping is not None:
             raise ValueError(f"{reason}: windows can then not stop early, unset target_precision.")
         _refuse(name, reason, "score")
-        return "score", score(task)
+        return "score", score
     if name in ("auto", "incremental"):
         predictor, reason = open_door(task)
         if predictor is not None:
-            return "incremental", incremental(task, predictor)
+            return "incremental", partial(incremental, predictor=predictor)
         if reason is None and name == "incremental":
             reason = (
                 f"Got engine='incremental' with {type(task.estimator).__name__}, but expected an "
@@ -173,14 +143,14 @@ def measure(task, name="auto"):
             )
         if reason is not None:
             _refuse(name, reason, "predict")
-    return "predict", predict(task)
+    return "predict", predict
 
 
 def _refuse(name, reason, substitute):
     """Raise if an engine that is not valid was asked for by name, else warn."""
     if name != "auto":
         raise ValueError(f"{reason}: use engine={substitute!r}.")
-    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=4)
+    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=5)
 
 
 def score(task):
@@ -189,29 +159,33 @@ def score(task):
     Accuracy is computed from ``predict``, so that it comes with a standard error and per class.
     With other scores, a classifier's drops within classes are still those of accuracy; ``predict``
     gets the changed rows for them, unless a score has called it already.
+
+    A classifier whose labels do not depend on the batch is asked about large samples batch by
+    batch, and scorers that only call its methods get its answers. Others need a copy of the data.
     """
-    truth, remembered = task.truth, RememberedEstimator(task.estimator)
-    baseline = {}
-    for name, one in task.other_scores.items():
-        X = task.samples.restore(task.samples.values.copy())
-        baseline[name] = one(X, truth.y, truth.weight, remembered)
-    tally = correct = None
+    targets = task.targets
+    in_batches = (
+        task.samples.is_large and task.counts_labels and not task.predictions.depend_on_batch
+    )
+    bare = _Occluded(task, np.arange(0), np.empty((1, 0)), in_batches)
+    baseline = {name: bare.score(one) for name, one in task.other_scores.items()}
+    counts = correct = None
     if task.counts_labels:
-        labels = remembered.known_labels()  # of one call: they may depend on the batch
+        labels = bare.known_labels()  # of one call: they may depend on the batch
         if labels is None:
-            labels = task.predict(task.samples.values.copy())
-        correct = task.read_labels(labels, len(truth.y)) == truth.y
-        tally = Tally(truth, task.n_windows)
-        tally.add_baseline(truth, np.arange(len(correct)), correct)
+            labels = task.predictions.bare if in_batches else task.predictions.of_all(bare.copy())
+        correct = task.predictions.read(labels, len(targets.y)) == targets.y
+        counts = CorrectnessCounts(targets, task.n_windows)
+        counts.add_baseline(targets, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}
     blocks = _window_blocks(task, np.arange(task.n_windows))
-    results = _run(task, _score_block, blocks, "window", correct)
+    results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
-        if tally is not None:
-            tally.add(part, block)
-    accuracy = None if tally is None else tally.summarize(truth, task.n_repeats)
+        if counts is not None:
+            counts.add(part, block)
+    accuracy = None if counts is None else counts.summarize(targets, task.n_repeats)
     found = {}
     for name, one in task.scores.items():
         if one is None:
@@ -221,43 +195,77 @@ def score(task):
         found[name] = WindowScores(
             baseline[name],
             by_draw.mean(axis=1),
-            class_losses=None if accuracy is None else accuracy.class_losses,
+            class_drops=None if accuracy is None else accuracy.class_drops,
         )
     return found
 
 
-def _score_block(task, block, correct):
+class _Occluded:
+    """All samples with some features hidden, to be scored.
+
+    Parameters
+    ----------
+    task : Task
+    features : ndarray of shape (n_hidden,)
+    fill : ndarray of shape (1, n_hidden) or (n_samples, n_hidden)
+    in_batches : bool
+        Whether scorers that only call the estimator's methods get answers computed in batches.
+    buffer : ndarray of shape (n_samples, n_features), default=None
+        Where to put a copy; None makes one.
+    """
+
+    def __init__(self, task, features, fill, in_batches, buffer=None):
+        self.task, self.features, self.fill = task, features, fill
+        self.in_batches, self.buffer, self.X = in_batches, buffer, None
+        ask = partial(task.predictions.ask_hidden, features, fill) if in_batches else None
+        self.remembered = RememberedEstimator(task.estimator, ask)
+
+    def score(self, one):
+        """Return a score."""
+        task, y, weight = self.task, self.task.targets.y, self.task.targets.weight
+        if self.in_batches and one.asks_methods_only:
+            return one(task.samples.restore(task.samples.values), y, weight, self.remembered)
+        if self.X is None or not one.asks_methods_only:
+            self.X = task.samples.restore(self.copy())
+        return one(self.X, y, weight, self.remembered)
+
+    def copy(self):
+        """Return all samples, flat; always anew, as an estimator may write to its input."""
+        samples = self.task.samples
+        if self.buffer is None:
+            self.buffer = np.empty(samples.values.shape, samples.dtype)
+        np.copyto(self.buffer, samples.values)
+        hide(self.buffer, self.features, self.fill)
+        return self.buffer
+
+    def known_labels(self):
+        """Return what a scorer got from ``predict``, or None."""
+        return self.remembered.known_labels()
+
+
+def _score_block(task, block, correct, in_batches):
     """Return other scores by name, (n_windows,) each, and the counts of correct predictions."""
-    truth, others, everyone = task.truth, task.other_scores, np.arange(len(task.samples))
+    targets, others, everyone = task.targets, task.other_scores, np.arange(len(task.samples))
     scores = {name: np.empty(len(block)) for name in others}
-    tally = Tally(truth, len(block)) if task.counts_labels else None
-    flat = np.empty_like(task.samples.values, order="C")
-
-    def occlude(features, fill):
-        np.copyto(flat, task.samples.values)  # the whole: an estimator may write to its input
-        hide(flat, features, fill)
-        return task.samples.restore(flat)
-
+    counts = CorrectnessCounts(targets, len(block)) if task.counts_labels else None
+    buffer = None
     for place, window in enumerate(block):
         features, fill = task.window(window)
-        X, remembered = None, RememberedEstimator(task.estimator)
+        occluded = _Occluded(task, features, fill, in_batches, buffer)
         for name, one in others.items():
-            if X is None or not one.asks_methods_only:
-                X = occlude(features, fill)
-            scores[name][place] = one(X, truth.y, truth.weight, remembered)
-        if tally is None:
-            continue
-        rows, labels = everyone, remembered.known_labels()
-        if labels is None and others and task.row_by_row:
-            rows = task.samples.rows_changed(features, fill, everyone)
-            labels = task.predict(task.samples.hidden(rows, features, fill)) if len(rows) else rows
-        elif labels is None:
-            occlude(features, fill)
-            labels = task.predict(flat)
-        labels = task.read_labels(labels, len(rows))
-        flipped = rows[correct[rows] != (labels == truth.y[rows])]
-        tally.add_flips(truth, np.full(len(flipped), place), flipped, correct[flipped])
-    return scores, tally
+            scores[name][place] = occluded.score(one)
+        if counts is not None:
+            rows, labels = everyone, occluded.known_labels()
+            if labels is None and (in_batches or others and not task.predictions.depend_on_batch):
+                rows = task.samples.rows_changed(features, fill, everyone)
+                labels = task.predictions.hidden(rows, features, fill) if len(rows) else rows
+            elif labels is None:
+                labels = task.predictions.of_all(occluded.copy())
+            labels = task.predictions.read(labels, len(rows))
+            flipped = rows[correct[rows] != (labels == targets.y[rows])]
+            counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
+        buffer = occluded.buffer
+    return scores, counts
 
 
 def predict(task):
@@ -278,43 +286,54 @@ def incremental(task, predictor):
 
 def _count(task, count_changes):
     """Return what a way to count changed predictions measures, on all samples or by a rule."""
-    correct = task.bare_labels == task.truth.y
+    correct = task.predictions.bare == task.targets.y
     everyone, windows = np.arange(len(correct)), np.arange(task.n_windows)
     if task.stopping is not None:
         quiet = replace(task, verbose=0)
         found = measure_sequentially(task, correct, partial(count_changes, quiet, correct))
         return dict.fromkeys(task.scores, found)
-    tally = Tally(task.truth, task.n_windows)
-    tally.add_baseline(task.truth, everyone, correct)
-    changes, counts = count_changes(task, correct, windows, everyone)
-    found = tally.add(changes).summarize(task.truth, task.n_repeats)
-    return dict.fromkeys(task.scores, replace(found, stats=counts or None))
+    counts = CorrectnessCounts(task.targets, task.n_windows)
+    counts.add_baseline(task.targets, everyone, correct)
+    changes, stats = count_changes(task, correct, windows, everyone)
+    found = counts.add(changes).summarize(task.targets, task.n_repeats)
+    return dict.fromkeys(task.scores, replace(found, stats=stats or None))
 
 
 def _count_by_predicting(task, correct, windows, rows):
-    """Count changed predictions of `rows` by window; return a Tally and no counts."""
-    tally, blocks = Tally(task.truth, len(windows)), _window_blocks(task, windows)
-    results = _run(task, _predict_block, blocks, "window", rows, correct)
-    start = 0
-    for block, part in zip(blocks, results, strict=True):
-        tally.add(part, slice(start, start + len(block)))
-        start += len(block)
-    return tally, {}
+    """Count changed predictions of `rows` by window; return their counts and no statistics."""
+    counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
+    # What knows the window is computed for all samples anyway.
+    parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
+    for part in parts:  # for each window a part of the rows is read again, not all of them
+        start, results = 0, _run(task, _predict_block, blocks, len(part), part, correct)
+        for block, found in zip(blocks, results, strict=True):
+            counts.add(found, slice(start, start + len(block)))
+            start += len(block)
+    return counts, {}
 
 
 def _predict_block(task, block, rows, correct):
-    tally = Tally(task.truth, len(block))
+    counts = CorrectnessCounts(task.targets, len(block))
     for batch in _pack(task, block, rows):
         places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
         rows = np.concatenate([rows for *_, rows in batch])
-        flat, start = task.samples.values[rows], 0
-        for _, features, fill, piece in batch:
-            hide(flat[start : start + len(piece)], features, fill, piece)
-            start += len(piece)
-        flipped = correct[rows] != (task.predict(flat) == task.truth.y[rows])
+        labels = task.predictions.each(partial(_copies, task, batch, rows), len(rows))
+        flipped = correct[rows] != (labels == task.targets.y[rows])
         rows = rows[flipped]
-        tally.add_flips(task.truth, places[flipped], rows, correct[rows])
-    return tally
+        counts.add_changes(task.targets, places[flipped], rows, correct[rows])
+    return counts
+
+
+def _copies(task, batch, rows, part):
+    """Return a part of a batch's `rows`, a slice of them, with each window's features hidden."""
+    flat, start = task.samples.take(rows[part]), 0
+    for _, features, fill, piece in batch:
+        first, last = max(start, part.start), min(start + len(piece), part.stop)
+        if first < last:
+            copies = flat[first - part.start : last - part.start]
+            hide(copies, features, fill, piece[first - start : last - start])
+        start += len(piece)
+    return flat
 
 
 def _pack(task, block, everyone):
@@ -323,7 +342,7 @@ def _pack(task, block, everyone):
     A batch is a list of (place of the window in the block, its features, their fill, rows that it
     changes).
     """
-    batch, space = [], task.batch_rows
+    batch, space = [], task.predictions.batch_rows
     for place, window in enumerate(block):
         features, fill = task.window(window)
         rows = task.samples.rows_changed(features, fill, everyone)
@@ -332,28 +351,35 @@ def _pack(task, block, everyone):
             rows, space = rows[space:], space - len(rows[:space])
             if space == 0:
                 yield batch
-                batch, space = [], task.batch_rows
+                batch, space = [], task.predictions.batch_rows
     if batch:
         yield batch
 
 
 def _count_by_asking(predictor, task, correct, windows, rows):
-    """Count changed predictions of `rows` by window; return a Tally and the predictor's counts."""
-    tally, totals = Tally(task.truth, len(windows)), Counter()
+    """Count changed predictions of `rows` by window; return their counts and the predictor's."""
+    counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
     block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
-    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
-    for part, counts in _run(task, _ask_block, blocks, "sample", windows, correct, predictor):
-        tally.add(part)
-        totals.update(counts)
-    return tally, dict(totals)
+    for part in task.samples.parts(rows):
+        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
+        blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
+        for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
+            counts.add(found)
+            totals.update(stats)
+    return counts, dict(totals)
 
 
 def _ask_block(task, rows, windows, correct, predictor):
-    tally, correct = Tally(task.truth, len(windows)), correct[rows]
-    labels, counts = read_labels(predictor, rows, [task.regions[window] for window in windows])
-    changed, flipped = np.nonzero((labels == task.truth.y[rows]) != correct)
-    tally.add_flips(task.truth, changed, rows[flipped], correct[flipped])
-    return tally, counts
+    counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
+    regions, correct = [task.regions[window] for window in windows], correct[rows]
+    ask = partial(read_labels, predictor, windows=regions)
+    parts = in_chunks(lambda part: ask(rows[part]), len(rows), len(rows))
+    labels = np.concatenate([labels for labels, _ in parts], axis=1)  # (n_windows, n_rows)
+    changed, flipped = np.nonzero((labels == task.targets.y[rows]) != correct)
+    counts.add_changes(task.targets, changed, rows[flipped], correct[flipped])
+    for _, stats in parts:
+        totals.update(stats)
+    return counts, totals
 
 
 def _window_blocks(task, windows):
@@ -370,18 +396,22 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, work, blocks, unit, *args):
-    """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    backend, _ = get_active_backend()
-    # Some backends, multiprocessing and ray among them, return all results at the end only.
-    as_generator = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+def _run(task, function, blocks, n_pairs, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress.
+
+    It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
+    """
+    work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
+    results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
+    total = n_pairs * sum(map(len, blocks))
     with tqdm(
-        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
     ) as progress:
-        # Stop the workers even if an interrupt comes while nobody waits for them.
-        with closing(results) if as_generator else nullcontext(results) as results:
+        with closing(results):
             for block, result in zip(blocks, results, strict=True):
-                progress.update(len(block))
+                progress.update(n_pairs * len(block))
                 yield result
+
+
+def _on_block(function, task, args, block):
+    return function(task, block, *args)

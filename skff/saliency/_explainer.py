@@ -1,33 +1,50 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
+from sklearn.utils._param_validation import StrOptions
 
-from skff.saliency._checks import (
-    check_choice,
-    check_count,
-    check_lengths,
-    check_level,
-    check_n_jobs,
-    check_verbose,
-)
-from skff.saliency._engines import ENGINES, Task, measure
+from skff._links import DOC_LINK
+from skff._versions import with_version, without_version
+from skff.saliency._counts import make_targets
+from skff.saliency._engines import ENGINES, Task, choose_engine
 from skff.saliency._explanation import ADSExplanation
-from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
-from skff.saliency._regions import AGGREGATES, group_regions, lay_out_pixels, sliding_windows
-from skff.saliency._scoring import (
-    check_labels,
-    is_accuracy,
-    make_scores,
-    predicts_labels,
-    several,
+from skff.saliency._parameters import (
+    COUNT,
+    IMAGE_SHAPE,
+    LENGTHS,
+    LEVEL,
+    MAX_SAMPLES,
+    N_JOBS,
+    check_lengths,
+    check_parameters,
 )
+from skff.saliency._regions import (
+    AGGREGATES,
+    Regions,
+    group_regions,
+    hint_at_colours,
+    lay_out_pixels,
+    sliding_windows,
+)
+from skff.saliency._samples import (
+    check_fitted,
+    count_samples,
+    draw_samples,
+    make_samples,
+    read_data,
+)
+from skff.saliency._scoring import Predictions, is_accuracy, make_scores, several
 from skff.saliency._sequential import StoppingRule
-from skff.saliency._tally import make_truth
+
+FEW_SAMPLES = 2000  # all of which coarse windows take
+MIN_COARSE = 500  # samples that coarse windows take of more
 
 
 class ADSExplainer(BaseEstimator):
@@ -112,8 +129,9 @@ class ADSExplainer(BaseEstimator):
         Level of the sequential mode, for each window, and of what is significant for `refine`.
     refine : int, tuple of int or None, default=None
         Shape of finer windows that explain, at `stride`, only the pixels that the windows of
-        `window_shape` find significant at `alpha`; these are laid at strides of half their sides.
-        Pixels without significance are NaN. None explains all pixels with one shape.
+        `window_shape` find significant at `alpha`; these are laid at strides of half their sides,
+        and of more than 2,000 samples take a part only. Other pixels are NaN, with a p-value of 1.
+        None explains all pixels with one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
     verbose : int, default=0
@@ -137,6 +155,28 @@ class ADSExplainer(BaseEstimator):
     >>> bool(explanation.importances[4, 4] > explanation.importances[0, 0])
     True
     """
+
+    # The others are checked where they are used: `estimator`, `fill` and `scoring`.
+    _parameter_constraints = {
+        "window_shape": LENGTHS,
+        "stride": LENGTHS,
+        "image_shape": IMAGE_SHAPE,
+        "n_repeats": [COUNT],
+        "channels": [StrOptions({"joint", "separate"})],
+        "aggregate": [StrOptions(set(AGGREGATES))],
+        "mask": [np.ndarray, None],
+        "groups": [np.ndarray, dict, list, tuple, None],
+        "engine": [StrOptions({"auto", *ENGINES})],
+        "n_jobs": N_JOBS,
+        "batch_size": [COUNT, None],
+        "max_samples": MAX_SAMPLES,
+        "target_precision": [LEVEL, None],
+        "top_k": [COUNT, None],
+        "alpha": [LEVEL],
+        "refine": [*LENGTHS, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     def __init__(
         self,
@@ -219,21 +259,19 @@ class ADSExplainer(BaseEstimator):
         self._check_parameters()
         if self.refine is not None:
             return self._explain_coarse_to_fine(X, y, sample_weight)
-        rng = check_random_state(self.random_state)
-        sample_shape, y, weight = check_data(self.estimator, X, y, sample_weight)
-        pixel_features = lay_out_pixels(sample_shape, self.image_shape)
-        regions = self._make_regions(pixel_features, _column_names(X))
-        X, y, weight = draw_samples(
-            self.estimator, X, y, weight, max_samples=self.max_samples, random_state=rng
-        )
-        samples = make_samples(
-            self.estimator, X, fill=self.fill, pixel_features=pixel_features, random_state=rng
-        )
-        task = self._make_task(samples, y, weight, rng)
+        study = self._start(X, y, sample_weight)
         if self.channels == "joint":
-            return self._explain_regions(task, regions, regions.features())
-        channels = range(pixel_features.shape[-1])
-        return [self._explain_regions(task, regions, regions.features(c)) for c in channels]
+            return study.explain()
+        return [study.explain(channel) for channel in range(study.regions.n_channels)]
+
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
+
+    def __getstate__(self):
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(without_version(type(self).__name__, state))
 
     def _html_repr(self):
         # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.
@@ -243,33 +281,54 @@ class ADSExplainer(BaseEstimator):
     def _explain_coarse_to_fine(self, X, y, sample_weight):
         """Explain with coarse windows, then with finer ones where these are significant."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        params = self.get_params(deep=False) | {"refine": None, "random_state": seed}
-        sides = np.atleast_1d(self.window_shape)
-        strides = tuple(max(1, int(side) // 2) for side in sides)
+        explainer = with_params(self, refine=None, random_state=seed)
+        strides = tuple(max(1, int(side) // 2) for side in np.atleast_1d(self.window_shape))
         stride = strides if len(strides) > 1 else strides[0]
-        coarse = type(self)(**params | {"stride": stride}).explain(X, y, sample_weight)
-        mask = coarse.significant(self.alpha)
-        if not mask.any():
+        coarse, n_pairs = with_params(explainer, stride=stride), 0
+        for max_samples in self._coarse_samples(X, y, sample_weight):
+            coarse = with_params(coarse, max_samples=max_samples)
+            found = coarse.explain(X, y, sample_weight)
+            n_pairs += len(found.window_scores) * found.n_samples
+            mask = found.significant(self.alpha)
+            if mask.any():
+                break
+        else:
             warnings.warn(
                 f"Found no significant pixel with windows of {self.window_shape}: returned their "
                 f"map, without finer windows of {self.refine}.",
                 stacklevel=3,
             )
-            return coarse
-        finer = {"window_shape": self.refine, "mask": mask}
-        fine = type(self)(**params | finer).explain(X, y, sample_weight)
-        n_coarse = len(coarse.window_scores) * coarse.n_samples
-        stats = {"coarse_pairs": n_coarse, "fine_pairs": len(fine.window_scores) * fine.n_samples}
-        return replace(fine, engine_stats=(fine.engine_stats or {}) | stats)
+            return found
+        fine = with_params(explainer, window_shape=self.refine, mask=mask)
+        fine = fine.explain(X, y, sample_weight)
+        # What is not looked at counts as tested: fewer tests in places that the same samples have
+        # chosen would make more of the p-values significant than are.
+        p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
+        n_fine = len(fine.window_scores) * fine.n_samples
+        stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
+        return replace(fine, p_values=p_values, engine_stats=stats)
+
+    def _coarse_samples(self, X, y, sample_weight):
+        """Yield how many samples coarse windows take: a part of them, then all if in vain.
+
+        The drop of a window mostly grows at least in proportion to its area. Of areas A and a, the
+        coarse one is then as many standard errors above 0 on n (a / A)^2 samples as the fine one
+        on all n; half as many more are taken for safety.
+        """
+        data = read_data(self.estimator, X, y, sample_weight)
+        n_axes = lay_out_pixels(data.sample_shape, self.image_shape).ndim - 1
+        coarse, fine = (
+            prod(check_lengths(name, getattr(self, name), n_axes))
+            for name in ("window_shape", "refine")
+        )
+        n_samples = count_samples(data, self.max_samples)
+        n_part = max(MIN_COARSE, ceil(1.5 * n_samples * (fine / coarse) ** 2))
+        if n_samples > FEW_SAMPLES and n_part < n_samples:
+            yield n_part
+        yield n_samples
 
     def _check_parameters(self):
-        check_choice("aggregate", self.aggregate, AGGREGATES)
-        check_choice("channels", self.channels, ["joint", "separate"])
-        check_choice("engine", self.engine, ["auto", *ENGINES])
-        check_count("n_repeats", self.n_repeats)
-        check_count("batch_size", self.batch_size, optional=True)
-        check_count("top_k", self.top_k, optional=True)
-        check_level("alpha", self.alpha)
+        check_parameters(self._parameter_constraints, self.get_params(deep=False))
         if self.refine is not None and (
             self.groups is not None or self.channels != "joint" or several(self.scoring)
         ):
@@ -278,49 +337,55 @@ class ADSExplainer(BaseEstimator):
                 "expected windows, channels='joint' and accuracy alone: finer windows go where the "
                 "coarse ones are significant."
             )
-        if self.target_precision is not None:
-            check_level("target_precision", self.target_precision)
-        elif self.top_k is not None:
+        if self.top_k is not None and self.target_precision is None:
             raise ValueError(
                 f"Got top_k={self.top_k} without target_precision, but expected both: it is a "
                 "question of the sequential mode."
             )
-        check_n_jobs(self.n_jobs)
-        check_verbose(self.verbose)
         make_scores(self.estimator, self.scoring, counts_labels=False)
         check_fitted(self.estimator)
+
+    def _start(self, X, y, sample_weight):
+        """Check the data, lay out regions, draw samples and choose the engine."""
+        rng = check_random_state(self.random_state)
+        data = read_data(self.estimator, X, y, sample_weight)
+        pixel_features = lay_out_pixels(data.sample_shape, self.image_shape)
+        if self.image_shape is None and len(data.sample_shape) == 1 and data.columns is None:
+            hint_at_colours(*data.sample_shape)
+        regions = self._make_regions(pixel_features, data.columns)
+        data = draw_samples(self.estimator, data, max_samples=self.max_samples, random_state=rng)
+        samples = make_samples(
+            self.estimator, data, fill=self.fill, pixel_features=pixel_features, random_state=rng
+        )
+        task = self._make_task(samples, data, regions, rng)
+        name, engine = choose_engine(task, self.engine)
+        return Study(task, regions, name, engine, returns_dict=several(self.scoring))
 
     def _make_regions(self, pixel_features, columns):
         """Return windows, or groups in their place, that pixels to be explained read."""
         if self.groups is None:
-            settings = self._window_settings(pixel_features.ndim - 1)
+            settings = ("window_shape", "stride", "aggregate")
+            settings = {name: getattr(self, name) for name in settings}
             regions = sliding_windows(pixel_features, **settings)
         else:
             regions = group_regions(self.groups, pixel_features, columns)
+        if columns is not None and len(regions.image_shape) == 1:
+            regions = replace(regions, columns=np.array(columns))
         return regions if self.mask is None else regions.restrict(self.mask)
 
-    def _window_settings(self, n_axes):
-        if self.groups is not None:
-            return {"window_shape": None, "stride": None, "aggregate": "groups"}
-        return {
-            "window_shape": check_lengths("window_shape", self.window_shape, n_axes),
-            "stride": check_lengths("stride", self.stride, n_axes),
-            "aggregate": self.aggregate,
-        }
-
-    def _make_task(self, samples, y, weight, rng):
-        """Return the task without regions."""
+    def _make_task(self, samples, data, regions, rng):
+        predictions = Predictions(self.estimator, samples, self.batch_size)
         scorings = self.scoring.values() if isinstance(self.scoring, dict) else self.scoring
         scorings = scorings if several(self.scoring) else [self.scoring]
         wants_accuracy = any(is_accuracy(self.estimator, one) for one in scorings)
-        if wants_accuracy and y.ndim == 1:
-            check_labels(self.estimator, samples, y)
+        if wants_accuracy and data.y.ndim == 1:
+            predictions.check_kind(data.y)
             is_labels = True
         else:
-            is_labels = predicts_labels(self.estimator, samples, y)
+            is_labels = predictions.are_labels_like(data.y)
         stopping = None
         if self.target_precision is not None:
-            if weight is not None:
+            if data.weight is not None:
                 raise ValueError(
                     "Got sample_weight with target_precision, but expected none: the sequential "
                     "mode counts samples."
@@ -328,52 +393,83 @@ class ADSExplainer(BaseEstimator):
             seed = int(rng.randint(2**31 - 1))
             stopping = StoppingRule(self.target_precision, self.top_k, self.alpha, seed)
         return Task(
-            estimator=self.estimator,
-            samples=samples,
-            truth=make_truth(y, weight, is_labels=is_labels),
-            regions=[],
+            predictions=predictions,
+            targets=make_targets(data.y, data.weight, is_labels=is_labels),
+            regions=regions.features(),
             scores=make_scores(self.estimator, self.scoring, counts_labels=is_labels),
             n_repeats=self.n_repeats if samples.fill.is_random and stopping is None else 1,
             stopping=stopping,
-            batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
 
-    def _explain_regions(self, task, regions, features):
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What is checked, drawn and chosen once for one explainer and its data.
+
+    Parameters
+    ----------
+    task : Task
+    regions : Regions
+        Those of the explainer.
+    engine_name : str
+    engine : callable
+        From :func:`choose_engine`.
+    returns_dict : bool
+        Whether several scores were asked for.
+    """
+
+    task: Task
+    regions: Regions
+    engine_name: str
+    engine: object
+    returns_dict: bool
+
+    def measure(self, regions, channel=None):
+        """Measure every score with other regions hidden, of all channels or one.
+
+        Returns
+        -------
+        found : dict of str -> WindowScores
+        """
+        return self.engine(replace(self.task, regions=regions.features(channel)))
+
+    def explain(self, channel=None):
         """Return an explanation, or a dict of them by the names of several scores."""
-        engine, found = measure(replace(task, regions=features), self.engine)
+        regions, task = self.regions, self.task
         explanations = {
             name: ADSExplanation(
                 **_maps(scores, regions),
-                classes=task.truth.classes,
+                classes=task.targets.classes,
                 fold_weights=scores.fold_weights,
                 window_centers=regions.centers,
                 group_names=regions.names,
-                feature_names=_feature_names(task.samples, regions),
+                feature_names=regions.columns,
                 image_shape=regions.image_shape,
-                **self._window_settings(len(regions.image_shape)),
+                window_shape=regions.window_shape,
+                stride=regions.stride,
+                aggregate=regions.aggregate,
                 scoring=name,
                 n_samples=len(task.samples),
-                engine=engine,
+                engine=self.engine_name,
                 engine_stats=scores.stats,
             )
-            for name, scores in found.items()
+            for name, scores in self.measure(regions, channel).items()
         }
-        return explanations if several(self.scoring) else next(iter(explanations.values()))
+        return explanations if self.returns_dict else next(iter(explanations.values()))
 
 
 def _maps(scores, regions):
     """Turn what was measured per region into maps."""
-    losses = scores.baseline_score - scores.window_scores
     maps = {
-        "importances": losses,
+        "importances": scores.baseline_score - scores.window_scores,
         # A pixel of several windows gets the mean of their standard errors, never below the error
         # of their mean, and twice the mean of their p-values, a p-value whatever their dependence.
         "standard_error": scores.standard_error,
         "p_values": scores.p_values,
-        "per_class": scores.class_losses,
-        "fold_importances": scores.fold_losses,
+        "per_class": scores.class_drops,
+        "fold_importances": scores.fold_drops,
     }
     maps = {k: v if v is None else regions.to_map(v) for k, v in maps.items()}
     if maps["p_values"] is not None:
@@ -385,15 +481,41 @@ def _maps(scores, regions):
         "window_p_values": scores.p_values,
         "window_n_samples": scores.window_n_samples,
         "window_intervals": scores.window_intervals,
-        "window_fold_importances": scores.fold_losses,
+        "window_fold_importances": scores.fold_drops,
     }
 
 
-def _column_names(X):
-    return [str(name) for name in X.columns] if hasattr(X, "iloc") else None
+def check_explainer(explainer):
+    """Raise unless `explainer` is an ADSExplainer that makes one map, all of it of all samples."""
+    check_parameters({"explainer": [ADSExplainer]}, {"explainer": explainer})
+    if explainer.channels != "joint" or several(explainer.scoring):
+        raise ValueError(
+            f"Got an explainer with channels={explainer.channels!r} and scoring="
+            f"{explainer.scoring!r}, but expected 'joint' and one score: one map at a time."
+        )
+    if explainer.target_precision is not None or explainer.refine is not None:
+        raise ValueError(
+            f"Got an explainer with target_precision={explainer.target_precision} and "
+            f"refine={explainer.refine}, but expected None for both: what is compared has to be "
+            "measured on the same samples, everywhere."
+        )
 
 
-def _feature_names(samples, regions):
-    """Return the columns of a DataFrame that are the pixels of a map with one axis, or None."""
-    names = _column_names(samples.restore(samples.values[:1]))
-    return None if names is None or len(regions.image_shape) > 1 else np.array(names)
+def study_unions(explainer, X, y, sample_weight):
+    """Return a study whose regions and their unions are measured on the same samples."""
+    check_explainer(explainer)
+    explainer._check_parameters()
+    return explainer._start(X, y, sample_weight)
+
+
+def with_params(explainer, **changes):
+    """Return an explainer with other parameters; its fitted estimator is not cloned."""
+    return type(explainer)(**(explainer.get_params(deep=False) | changes))
+
+
+def with_fixed_draws(explainer):
+    """Return an explainer that draws the same samples each time it explains the same data."""
+    seed = explainer.random_state
+    if not isinstance(seed, Integral):
+        seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+    return with_params(explainer, random_state=int(seed))

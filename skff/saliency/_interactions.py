@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Integral
 
 import numpy as np
 from scipy.stats import false_discovery_control
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from skff.saliency._checks import check_choice, check_count
-from skff.saliency._folds import fold_standard_error, t_test
-from skff.saliency._unions import Unions
+from skff.saliency._explainer import study_unions
+from skff.saliency._parameters import LEVEL, check_parameters
+from skff.saliency._statistics import fold_standard_error, t_test
 
 
 def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None):
@@ -50,8 +52,8 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions can be
-        chosen.
+        As :meth:`~skff.ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions
+        can be chosen.
 
     See Also
     --------
@@ -84,31 +86,31 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     >>> found.matrix.shape
     (2, 2)
     """
-    check_count("top_k", top_k)
-    if top_k < 2:
-        raise ValueError(f"Got top_k={top_k}, but expected at least 2: an interaction has two.")
-    if not isinstance(overlap, bool | np.bool_):
-        raise TypeError(f"Got overlap={overlap!r}, but expected True or False.")
-    unions = Unions(explainer, X, y, sample_weight)
-    top = _choose(unions.single.window_importances, unions.masks, top_k, overlap)
+    constraints = {"top_k": [Interval(Integral, 2, None, closed="left")], "overlap": ["boolean"]}
+    check_parameters(constraints, locals())
+    study = study_unions(explainer, X, y, sample_weight)
+    regions, masks = study.regions, study.regions.masks
+    ((scoring, single),) = study.measure(regions).items()
+    top = _choose(single.drops, masks, top_k, overlap)
     pairs = np.array(list(combinations(range(len(top)), 2)))  # (n_pairs, 2), places in `top`
-    hidden = np.zeros((len(pairs), len(unions.masks)), dtype=bool)
+    hidden = np.zeros((len(pairs), len(masks)), dtype=bool)
     np.put_along_axis(hidden, top[pairs], True, axis=1)
-    excess, error, p_values = _excess(unions.explain(hidden), unions.single, top[pairs])
+    both = study.measure(regions.unions(hidden))[scoring]
+    excess, error, p_values = _excess(both, single, top[pairs])
     return Interactions(
         matrix=_to_matrix(excess, pairs),
         standard_error=None if error is None else _to_matrix(error, pairs),
         p_values=None if p_values is None else _to_matrix(p_values, pairs),
-        importances=unions.single.window_importances[top],
+        importances=single.drops[top],
         windows=top,
-        centers=unions.single.window_centers[top],
-        names=unions.names[top],
-        scoring=unions.single.scoring,
-        n_samples=unions.single.n_samples,
+        centers=regions.centers[top],
+        names=regions.labels[top],
+        scoring=scoring,
+        n_samples=len(study.task.samples),
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Interactions:
     """Interactions of pairs of regions, in units of the score.
 
@@ -152,6 +154,13 @@ class Interactions:
     scoring: str
     n_samples: int
 
+    def __repr__(self):
+        return (
+            f"<Interactions: of {self.scoring} between {len(self.names)} regions on "
+            f"{self.n_samples} samples, from {np.nanmin(self.matrix):+.3g} to "
+            f"{np.nanmax(self.matrix):+.3g}>"
+        )
+
     def significant(self, alpha=0.05, *, method="bh"):
         """Mark the pairs whose interaction differs from 0.
 
@@ -161,7 +170,7 @@ class Interactions:
             Bound on the expected share of false marks among all marks, in (0, 1).
         method : {"bh", "by"}, default="bh"
             Correction for testing all pairs, of Benjamini and Hochberg or of Benjamini and
-            Yekutieli, as in :meth:`ADSExplanation.significant`.
+            Yekutieli, as in :meth:`~skff.ADSExplanation.significant`.
 
         Returns
         -------
@@ -173,9 +182,7 @@ class Interactions:
         ValueError
             If there are no p-values, `alpha` is out of range or `method` is unknown.
         """
-        check_choice("method", method, ["bh", "by"])
-        if not 0 < alpha < 1:
-            raise ValueError(f"Got alpha={alpha}, but expected a number in (0, 1).")
+        check_parameters({"alpha": [LEVEL], "method": [StrOptions({"bh", "by"})]}, locals())
         if self.p_values is None:
             raise ValueError(
                 f"Got interactions of {self.scoring!r} on {self.n_samples} samples, but expected "
@@ -204,8 +211,6 @@ class Interactions:
         -------
         display : InteractionsDisplay
         """
-        from skff.saliency._interactions_display import InteractionsDisplay
-
         display = InteractionsDisplay(self, significance=significance)
         return display.plot(ax=ax, cmap=cmap, colorbar=colorbar)
 
@@ -235,6 +240,72 @@ class Interactions:
         return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
+class InteractionsDisplay:
+    """Heat map of the interactions of pairs of regions.
+
+    Colours diverge from 0: red where hiding both costs more than the sum, blue where less.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        What is drawn.
+    significance : float or None, default=None
+        Level at which pairs are marked with a star.
+
+    Attributes
+    ----------
+    im_ : AxesImage
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    interactions : Measures interactions.
+    """
+
+    def __init__(self, interactions, *, significance=None):
+        self.interactions = interactions
+        self.significance = significance
+
+    def plot(self, *, ax=None, cmap="RdBu_r", colorbar=True):
+        """Draw the heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+        cmap : str or Colormap, default="RdBu_r"
+            Diverging colours, centred at 0.
+        colorbar : bool, default=True
+            Whether to draw the scale.
+
+        Returns
+        -------
+        display : InteractionsDisplay
+            Itself, with `im_`, `ax_` and `figure_` set.
+        """
+        import matplotlib.pyplot as plt
+
+        found = self.interactions
+        if ax is None:
+            side = 2.6 + 0.35 * len(found.matrix)
+            _, ax = plt.subplots(figsize=(side + 0.9, side), layout="constrained")
+        limit = np.nanmax(np.abs(found.matrix)) or 1.0
+        ax.set_facecolor("0.85")  # of the diagonal, which would look like an interaction of 0
+        self.im_ = ax.imshow(found.matrix, cmap=cmap, vmin=-limit, vmax=limit)
+        places = np.arange(len(found.names))
+        ax.set_xticks(places, found.names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(places, found.names)
+        ax.set(xlabel="region", ylabel="region")
+        if self.significance is not None:
+            rows, columns = np.nonzero(found.significant(self.significance))
+            ax.plot(columns, rows, "k*", markersize=5, linestyle="", label="significant")
+        self.ax_, self.figure_ = ax, ax.figure
+        if colorbar:
+            self.figure_.colorbar(self.im_, ax=ax, label=f"interaction ({found.scoring})")
+        return self
+
+
 def _choose(importances, masks, top_k, overlap):
     """Return the indices of up to `top_k` regions, the most important first."""
     chosen, taken = [], np.zeros(masks.shape[1:], dtype=bool)
@@ -258,10 +329,10 @@ def _excess(both, single, pairs):
     def combine(joint, alone):  # d(w and v) - d(w) - d(v), of shape (..., n_pairs)
         return joint - alone[..., pairs[:, 0]] - alone[..., pairs[:, 1]]
 
-    excess = combine(both.window_importances, single.window_importances)
-    if single.window_fold_importances is None or single.n_samples < 2:
+    excess = combine(both.drops, single.drops)
+    if single.standard_error is None:
         return excess, None, None
-    parts = combine(both.window_fold_importances, single.window_fold_importances)
+    parts = combine(both.fold_drops, single.fold_drops)
     error = fold_standard_error(parts, single.fold_weights)
     return excess, error, t_test(excess, error, len(parts))
 

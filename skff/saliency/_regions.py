@@ -1,5 +1,6 @@
 """Regions, windows or groups of pixels: what each hides, and which of them each pixel reads."""
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import isqrt, prod
@@ -7,7 +8,7 @@ from math import isqrt, prod
 import numpy as np
 from scipy import sparse
 
-from skff.saliency._checks import check_count, check_lengths
+from skff.saliency._parameters import COUNT, check_lengths, check_parameters
 
 SMALLEST_SQUARE = 64  # features; below, a row of a table is more likely than an image
 
@@ -31,6 +32,12 @@ class Regions:
         Shape of the map.
     names : ndarray of str of shape (n_windows,) or None
         Names of groups; None for windows.
+    columns : ndarray of str of shape (n_pixels,) or None
+        Names of the pixels of a map with one axis.
+    window_shape, stride : tuple of int or None
+        One per axis of the map; None for groups.
+    aggregate : str
+        Rule that gives pixels their value.
     """
 
     hidden: sparse.csr_array
@@ -39,6 +46,30 @@ class Regions:
     pixel_features: np.ndarray
     image_shape: tuple
     names: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    window_shape: tuple | None = None
+    stride: tuple | None = None
+    aggregate: str = "groups"
+
+    @property
+    def n_channels(self):
+        """Number of features of a pixel."""
+        return self.pixel_features.shape[1]
+
+    @property
+    def masks(self):
+        """The pixels of each region, a boolean array of shape (n_windows, *image_shape)."""
+        return self.hidden.toarray().astype(bool).reshape(-1, *self.image_shape)
+
+    @property
+    def labels(self):
+        """Names of groups, columns of windows of one column, or centres of windows."""
+        if self.names is not None:
+            return self.names
+        if self.columns is not None and self.window_shape == (1,):
+            return self.columns[self.centers[:, 0].astype(int)]
+        centers = [", ".join(f"{k:g}" for k in center) for center in self.centers]
+        return np.array([f"({center})" for center in centers])
 
     def features(self, channel=None):
         """Return, for each region, the flat indices of the features it hides.
@@ -48,6 +79,31 @@ class Regions:
         channels = slice(None) if channel is None else [channel]
         pixels = np.split(self.hidden.indices, self.hidden.indptr[1:-1])
         return [self.pixel_features[region][:, channels].ravel() for region in pixels]
+
+    def unions(self, chosen):
+        """Return unions of these regions.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool of shape (n_unions, n_windows)
+            The regions to hide together, at least one each.
+
+        Returns
+        -------
+        unions : Regions
+            Without names.
+        """
+        hidden = sparse.csr_array(chosen.astype(int)) @ self.hidden  # how often, per pixel
+        hidden = (hidden > 0).astype(int)
+        hidden.sort_indices()
+        grid = np.indices(self.image_shape).reshape(len(self.image_shape), -1)
+        return Regions(
+            hidden=hidden,
+            read=hidden,
+            centers=(hidden @ grid.T) / hidden.sum(axis=1)[:, None],
+            pixel_features=self.pixel_features,
+            image_shape=self.image_shape,
+        )
 
     def to_map(self, values):
         """Turn values of shape (..., n_windows) into maps of shape (..., *image_shape).
@@ -89,7 +145,7 @@ class Regions:
 
 
 def _check_mask(mask, image_shape):
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+    if mask.dtype != bool:
         raise TypeError(f"Got mask={mask!r}, but expected a boolean array or None.")
     if mask.shape != image_shape:
         raise ValueError(f"Got mask of shape {mask.shape}, but expected {image_shape}, as the map.")
@@ -105,7 +161,7 @@ def lay_out_pixels(sample_shape, image_shape):
     sample_shape : tuple of int
         Shape of one sample of X.
     image_shape : tuple of int or None
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
 
     Returns
     -------
@@ -135,13 +191,31 @@ def lay_out_pixels(sample_shape, image_shape):
 
 
 def _check_image_shape(image_shape):
-    if not isinstance(image_shape, tuple | list) or not 1 <= len(image_shape) <= 3:
+    if not 1 <= len(image_shape) <= 3:
         raise ValueError(
             f"Got image_shape={image_shape!r}, but expected (H, W), (H, W, C), (L,) or None."
         )
     for length in image_shape:
-        check_count("image_shape", length)
+        check_parameters({"image_shape": [COUNT]}, {"image_shape": length})
     return tuple(int(length) for length in image_shape)
+
+
+def hint_at_colours(n_features):
+    """Warn where rows of numbers may be images with three channels.
+
+    Parameters
+    ----------
+    n_features : int
+        Of a sample that was taken for a sequence.
+    """
+    side = isqrt(n_features // 3)
+    if 3 * side * side == n_features and side * side >= SMALLEST_SQUARE:
+        warnings.warn(
+            f"Took {n_features} features for a sequence. If they are images of {side} x {side} "
+            f"pixels in three colours, set image_shape=({side}, {side}, 3); if they are not, set "
+            f"image_shape=({n_features},).",
+            stacklevel=4,
+        )
 
 
 def _lay_out_flat(flat, image_shape):
@@ -165,7 +239,7 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel, from :func:`lay_out_pixels`.
     window_shape, stride : int or tuple of int
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     aggregate : key of AGGREGATES
         Rule that places windows along an axis and gives pixels their value.
 
@@ -191,6 +265,9 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
         centers=np.stack([axis.ravel() for axis in grid], axis=1),
         pixel_features=pixel_features.reshape(-1, pixel_features.shape[-1]),
         image_shape=image_shape,
+        window_shape=window_shape,
+        stride=stride,
+        aggregate=aggregate,
     )
 
 
@@ -272,8 +349,6 @@ def group_regions(groups, pixel_features, columns=None):
 
     Raises
     ------
-    TypeError
-        If `groups` is of another type.
     ValueError
         If there is no group, a group is empty or names what does not exist.
     """
@@ -307,8 +382,6 @@ def _named_groups(groups, image_shape):
         return groups
     if isinstance(groups, list | tuple):
         return dict(enumerate(groups))
-    if not isinstance(groups, np.ndarray):
-        raise TypeError(f"Got groups={groups!r}, but expected an array, dict or list.")
     if groups.shape != image_shape:
         raise ValueError(
             f"Got groups of shape {groups.shape}, but expected {image_shape}: one label per pixel."

@@ -1,7 +1,8 @@
-"""What the score is, and whether it is plain accuracy."""
+"""What the score is, whether it is plain accuracy, and the predictions that accuracy counts."""
 
 from dataclasses import dataclass
-from functools import wraps
+from difflib import get_close_matches
+from functools import cached_property, wraps
 from inspect import getattr_static
 from math import inf, isfinite
 
@@ -13,7 +14,8 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from skff.saliency._inputs import is_known_classifier
+from skff._memory import in_chunks, is_out_of_memory
+from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
 # The last three have a method of their own only to allow X=None.
@@ -25,6 +27,7 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
+MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -36,10 +39,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
+    ask : callable, default=None
+        ``ask(method)`` returns a method's answer about the data, put together from batches, in
+        place of that about the X that the method is called with.
     """
 
-    def __init__(self, estimator):
-        self._estimator, self._answers = estimator, {}
+    def __init__(self, estimator, ask=None):
+        self._estimator, self._ask, self._answers = estimator, ask, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -49,7 +55,7 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                self._answers[name] = attribute(X)
+                self._answers[name] = attribute(X) if self._ask is None else self._ask(attribute)
             return self._answers[name]
 
         return answer
@@ -139,7 +145,9 @@ def make_score(estimator, scoring):
         return Score(estimator, SCORERS[scoring], scoring, asks_methods_only=True)
     names = sorted({*get_scorer_names(), *SCORERS})
     if scoring not in names:
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
+        close = " or ".join(map(repr, get_close_matches(scoring, names)))
+        hint = f" Did you mean {close}?" if close else ""
+        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.{hint}")
     return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
 
 
@@ -225,38 +233,140 @@ def _has_score_of(estimator, owner):
     return method is not None and method is getattr_static(owner, "score")
 
 
-def predicts_labels(estimator, samples, y):
-    """Say whether a classifier's predictions for some rows are labels of the same kind as `y`."""
-    if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
-        return False
-    try:
-        check_labels(estimator, samples, y)
-    except ValueError:
-        return False
-    return True
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Labels that an estimator predicts for samples, each set of them asked for once.
 
-
-def check_labels(estimator, samples, y):
-    """Raise ValueError unless predictions for some rows are labels of the same kind as `y`."""
-    rows = samples.some_rows()
-    found = np.asarray(estimator.predict(samples.restore(samples.values[rows])))
-    try:
-        accuracy_score(y[rows], found)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Got predictions like {found.ravel()[:1].tolist()} for targets like "
-            f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
-        ) from error
-
-
-def predicts_row_by_row(task):
-    """Say whether some rows get the same predictions whatever else is in the batch.
-
-    Predicts up to 128 rows together, every other one of them in reversed order, and 8 alone;
-    random predictions and dependence on the batch show up as differences.
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+    samples : Samples
+    batch_size : int or None, default=None
+        Rows per call of ``predict``; None bounds them by memory.
     """
-    values, rows = task.samples.values, task.samples.some_rows()
-    together = task.predict(values[rows])
-    half = np.arange(0, len(rows), 2)[::-1]
-    batches = [half, *np.split(half, len(half))[:N_ALONE]]
-    return all(np.array_equal(together[some], task.predict(values[rows[some]])) for some in batches)
+
+    estimator: object
+    samples: Samples
+    batch_size: int | None = None
+
+    def of(self, flat):
+        """Predict flat samples, all in one call: one label each."""
+        return self.read(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    def of_all(self, flat):
+        """Predict flat samples in one call; where memory runs out, in several that give the same.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            Where memory runs out and the labels depend on the batch.
+        """
+        try:
+            return self.of(flat)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.depend_on_batch:
+                raise
+        return self.of_few(flat)
+
+    def of_few(self, flat):
+        """Predict flat samples in one call, unless memory runs out."""
+        return np.concatenate(in_chunks(lambda some: self.of(flat[some]), len(flat), len(flat)))
+
+    def each(self, copies, n_copies):
+        """Predict samples in batches, which become smaller where memory runs out.
+
+        Parameters
+        ----------
+        copies : callable
+            Slice -> flat samples, which the estimator may write to.
+        n_copies : int
+
+        Returns
+        -------
+        labels : ndarray of shape (n_copies,)
+        """
+        parts = in_chunks(lambda some: self.of(copies(some)), n_copies, self.batch_rows)
+        return np.concatenate(parts)
+
+    @staticmethod
+    def read(labels, n_samples):
+        """Return predictions as an array, one label per sample."""
+        labels = np.asarray(labels)
+        if labels.shape != (n_samples,):
+            raise ValueError(
+                f"Got predictions of shape {labels.shape}, but expected ({n_samples},): "
+                "one label per sample."
+            )
+        return labels
+
+    def in_batches(self, flat):
+        """Predict flat samples, which the estimator may write to, a part of them at a time."""
+        batches = range(0, len(flat), self.batch_rows)
+        return np.concatenate([self.of(flat[start : start + self.batch_rows]) for start in batches])
+
+    @property
+    def batch_rows(self):
+        """Rows per call of ``predict``."""
+        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+
+    def hidden(self, rows, features, fill):
+        """Predict the samples `rows` with `features` replaced by their fill."""
+        hidden = self.samples.hidden
+        return self.each(lambda part: hidden(rows[part], features, fill), len(rows))
+
+    def ask_hidden(self, features, fill, method):
+        """Return a method's answer about all samples with `features` replaced by their fill."""
+        samples, rows = self.samples, np.arange(len(self.samples))
+
+        def answer(part):
+            return method(samples.restore(samples.hidden(rows[part], features, fill)))
+
+        return np.concatenate(in_chunks(answer, len(rows), self.batch_rows))
+
+    @cached_property
+    def bare(self):
+        """Labels with nothing hidden, of shape (n_samples,)."""
+        rows = np.arange(len(self.samples))
+        return self.each(lambda part: self.samples.take(rows[part]), len(rows))
+
+    @cached_property
+    def probed(self):
+        """Labels of the probe rows, predicted together."""
+        return self.of_few(self.samples.take(self.samples.probe_rows))
+
+    @cached_property
+    def depend_on_batch(self):
+        """Whether the labels of the probe rows depend on what else is in the batch.
+
+        Every other one of them is predicted again in reversed order, and 8 alone; random
+        predictions too show up as differences.
+        """
+        half = np.arange(0, len(self.probed), 2)[::-1]
+        batches = [half, *np.split(half, len(half))[:N_ALONE]]
+        rows = self.samples.probe_rows
+        return not all(
+            np.array_equal(self.probed[some], self.of_few(self.samples.take(rows[some])))
+            for some in batches
+        )
+
+    def check_kind(self, y):
+        """Raise ValueError unless the labels of the probe rows are of the same kind as `y`."""
+        try:
+            accuracy_score(y[self.samples.probe_rows], self.probed)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Got predictions like {self.probed[:1].tolist()} for targets like "
+                f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
+            ) from error
+
+    def are_labels_like(self, y):
+        """Say whether the estimator is a classifier with labels of the same kind as `y`."""
+        estimator = self.estimator
+        if y.ndim != 1 or not is_known_classifier(estimator) or not hasattr(estimator, "predict"):
+            return False
+        try:
+            self.check_kind(y)
+        except ValueError:
+            return False
+        return True

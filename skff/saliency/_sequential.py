@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import betaln, xlog1py, xlogy
 from tqdm.auto import tqdm
 
-from skff.saliency._tally import WindowScores
+from skff.saliency._counts import WindowScores
 
 FIRST_ROUND, GROWTH = 100, 1.3  # samples in the first round; factor on their number per round
 N_BISECTIONS = 50
@@ -114,17 +114,18 @@ def measure_sequentially(task, correct, count_changes):
     correct : ndarray of bool of shape (n_samples,)
         Correctness with nothing hidden.
     count_changes : callable
-        ``count_changes(windows, rows)`` -> Tally of some windows on some samples, and counts.
+        ``count_changes(windows, rows)`` -> CorrectnessCounts of some windows on some samples, and
+        what else was counted.
 
     Returns
     -------
     scores : WindowScores
         With `window_n_samples` and `window_intervals`. P-values hold whenever a window stops.
     """
-    truth, n_samples, n_windows = task.truth, len(task.samples), task.n_windows
+    targets, n_samples, n_windows = task.targets, len(task.samples), task.n_windows
     rule = task.stopping
     order = np.random.default_rng(rule.seed).permutation(n_samples)
-    lost, n_seen = np.zeros((n_windows, len(truth.classes))), np.zeros(n_windows, dtype=int)
+    lost, n_seen = np.zeros((n_windows, len(targets.classes))), np.zeros(n_windows, dtype=int)
     class_seen, n_changes = np.zeros_like(lost), np.zeros(n_windows)
     p_values, active = np.ones(n_windows), np.arange(n_windows)
     low, high = np.full(n_windows, -1.0), np.ones(n_windows)
@@ -133,11 +134,11 @@ def measure_sequentially(task, correct, count_changes):
         while done < n_samples and len(active):
             stop = min(n_samples, max(FIRST_ROUND, int(done * GROWTH)))
             rows = np.sort(order[done:stop])
-            tally, counts = count_changes(active, rows)
-            totals.update(counts)
-            lost[active] += tally.lost
-            n_changes[active] += tally.moments[1]
-            class_seen[active] += np.bincount(truth.codes[rows], minlength=lost.shape[1])
+            counts, stats = count_changes(active, rows)
+            totals.update(stats)
+            lost[active] += counts.lost
+            n_changes[active] += counts.moments[1]
+            class_seen[active] += np.bincount(targets.codes[rows], minlength=lost.shape[1])
             n_seen[active] = stop
             progress.update(stop - done)
             done = stop
@@ -150,15 +151,15 @@ def measure_sequentially(task, correct, count_changes):
             active = active[~rule.is_settled(low, high, p_values)[active]]
     mean = lost.sum(axis=1) / n_seen
     spread = np.maximum(n_changes / n_seen - mean**2, 0) / np.maximum(n_seen - 1, 1)
-    class_losses = np.full(lost.shape, np.nan)
-    np.divide(lost, class_seen, out=class_losses, where=class_seen > 0)
+    class_drops = np.full(lost.shape, np.nan)
+    np.divide(lost, class_seen, out=class_drops, where=class_seen > 0)
     n_asked = int(n_seen.sum())
     return WindowScores(
         baseline_score=float(correct.mean()),
         window_scores=correct.mean() - mean,
         standard_error=np.sqrt(spread),
         p_values=p_values,
-        class_losses=class_losses.T,
+        class_drops=class_drops.T,
         window_n_samples=n_seen,
         window_intervals=np.stack([low, high], axis=1),
         stats=dict(totals)

@@ -1,17 +1,21 @@
 """Deletion and insertion curves, which test whether the order a map gives to pixels means much."""
 
 from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
 
 import numpy as np
 from sklearn.metrics import auc
 from sklearn.utils import check_random_state
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils._param_validation import Interval
 
-from skff.saliency._checks import check_count, check_n_jobs
-from skff.saliency._inputs import check_data, check_fitted, draw_samples, make_samples
+from skff.saliency._parallel import Work, run
+from skff.saliency._parameters import IMAGE_SHAPE, MAX_SAMPLES, N_JOBS, check_parameters
 from skff.saliency._regions import lay_out_pixels
-from skff.saliency._samples import hide
-from skff.saliency._scoring import make_score
+from skff.saliency._samples import check_fitted, draw_samples, hide, make_samples, read_data
+from skff.saliency._scoring import Predictions, RememberedEstimator, is_accuracy, make_score
+
+AXIS_LABELS = {"deletion": "share of pixels removed", "insertion": "share of pixels restored"}
 
 
 def deletion_curve(
@@ -38,7 +42,7 @@ def deletion_curve(
     Parameters
     ----------
     estimator : object
-        Fitted, as for :class:`ADSExplainer`.
+        Fitted, as for :class:`~skff.ADSExplainer`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -51,7 +55,7 @@ def deletion_curve(
     n_random : int, default=10
         Random orders to compare with.
     image_shape, fill, scoring, max_samples
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score, which gets them divided by the largest.
     n_jobs : int or None, default=None
@@ -66,7 +70,7 @@ def deletion_curve(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a map does not have the shape of the image.
+        As :meth:`~skff.ADSExplainer.explain`; also if a map does not have the shape of the image.
 
     References
     ----------
@@ -159,7 +163,7 @@ def insertion_curve(
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PerturbationCurves:
     """Scores against the share of pixels removed or restored, one curve per order.
 
@@ -181,6 +185,13 @@ class PerturbationCurves:
     scores: dict
     random_scores: np.ndarray
     scoring: str
+
+    def __repr__(self):
+        """Return the areas in one line."""
+        areas = ", ".join(f"{name} {area:.4g}" for name, area in self.areas.items())
+        if len(self.random_scores):
+            areas += f", random orders {self.random_areas.mean():.4g}"
+        return f"<PerturbationCurves: {self.kind} of {self.scoring}, areas: {areas}>"
 
     @property
     def areas(self):
@@ -204,9 +215,72 @@ class PerturbationCurves:
         -------
         display : PerturbationCurvesDisplay
         """
-        from skff.saliency._curves_display import PerturbationCurvesDisplay
-
         return PerturbationCurvesDisplay(self).plot(ax=ax)
+
+
+class PerturbationCurvesDisplay:
+    """Curves of several maps, beside the range of random orders.
+
+    Parameters
+    ----------
+    curves : PerturbationCurves
+        What is drawn.
+
+    Attributes
+    ----------
+    lines_ : dict of str to Line2D
+        One line per map.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    deletion_curve : Makes curves.
+    """
+
+    def __init__(self, curves):
+        self.curves = curves
+
+    def __repr__(self):
+        """Return what is drawn in one line."""
+        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {len(self.curves.scores)} maps>"
+
+    def plot(self, *, ax=None):
+        """Draw the curves; the legend gives the area under each.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : PerturbationCurvesDisplay
+            Itself, with `lines_`, `ax_` and `figure_` set.
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+        curves, self.lines_ = self.curves, {}
+        for name, scores in curves.scores.items():
+            label = f"{name} (area {curves.areas[name]:.3f})"
+            self.lines_[name] = ax.plot(curves.shares, scores, label=label)[0]
+        if len(curves.random_scores):
+            self._plot_random(ax)
+        better = "lower" if curves.kind == "deletion" else "higher"
+        ax.set(xlabel=AXIS_LABELS[curves.kind], ylabel=curves.scoring)
+        ax.set_title(f"{curves.kind}: {better} is better", fontsize="medium")
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_random(self, ax):
+        shares, scores = self.curves.shares, self.curves.random_scores
+        label = f"random order (mean area {np.mean(self.curves.random_areas):.3f})"
+        ax.plot(shares, scores.mean(axis=0), color="0.4", linestyle="--", label=label)
+        low, high = scores.min(axis=0), scores.max(axis=0)
+        ax.fill_between(shares, low, high, color="0.4", alpha=0.2, linewidth=0)
 
 
 def _curves(
@@ -226,25 +300,37 @@ def _curves(
     n_jobs,
     random_state,
 ):
-    _check_counts(n_points, n_random, n_jobs)
+    constraints = {
+        "n_points": [Interval(Integral, 2, None, closed="left")],  # both ends of a curve
+        "n_random": [Interval(Integral, 0, None, closed="left")],
+        "image_shape": IMAGE_SHAPE,
+        "max_samples": MAX_SAMPLES,
+        "n_jobs": N_JOBS,
+        "random_state": ["random_state"],
+    }
+    check_parameters(constraints, locals())
     score = make_score(estimator, scoring)
     check_fitted(estimator)
     rng = check_random_state(random_state)
-    sample_shape, y, weight = check_data(estimator, X, y, sample_weight)
-    pixel_features = lay_out_pixels(sample_shape, image_shape)
+    data = read_data(estimator, X, y, sample_weight)
+    pixel_features = lay_out_pixels(data.sample_shape, image_shape)
     maps = _named_maps(maps, pixel_features.shape[:-1])
-    draw = {"max_samples": max_samples, "random_state": rng}
-    X, y, weight = draw_samples(estimator, X, y, weight, **draw)
-    samples = make_samples(estimator, X, fill=fill, pixel_features=pixel_features, random_state=rng)
+    data = draw_samples(estimator, data, max_samples=max_samples, random_state=rng)
+    layout = {"pixel_features": pixel_features, "random_state": rng}
+    samples = make_samples(estimator, data, fill=fill, **layout)
     features = pixel_features.reshape(-1, pixel_features.shape[-1])
     orders = [_order(importances, rng) for importances in maps.values()]
     orders += [rng.permutation(len(features)) for _ in range(n_random)]
     shares = np.linspace(0, 1, n_points)
-    jobs = (
-        delayed(_scores_along)(kind, score, samples, y, weight, features[order], shares)
-        for order in orders
+    predictions = Predictions(estimator, samples)
+    in_batches = (
+        samples.is_large and predictions.are_labels_like(data.y) and not predictions.depend_on_batch
     )
-    scores = Parallel(n_jobs=n_jobs)(jobs)
+    if in_batches and is_accuracy(estimator, scoring):  # the scorer of this name only predicts
+        score = make_score(estimator, "accuracy")
+    ask = predictions.ask_hidden if in_batches and score.asks_methods_only else None
+    work = Work(_scores_along, (kind, score, samples, data, shares, ask), data.values.nbytes)
+    scores = list(run(work, [(features[order],) for order in orders], n_jobs=n_jobs))
     return PerturbationCurves(
         kind=kind,
         shares=shares,
@@ -252,15 +338,6 @@ def _curves(
         random_scores=np.reshape(scores[len(maps) :], (n_random, n_points)),
         scoring=score.name,
     )
-
-
-def _check_counts(n_points, n_random, n_jobs):
-    check_count("n_points", n_points)
-    if n_points < 2:
-        raise ValueError(f"Got n_points={n_points}, but expected at least 2: both ends of a curve.")
-    if n_random != 0:
-        check_count("n_random", n_random)
-    check_n_jobs(n_jobs)
 
 
 def _named_maps(maps, image_shape):
@@ -283,13 +360,22 @@ def _order(importances, rng):
     return np.lexsort((rng.permutation(losses.size), losses))
 
 
-def _scores_along(kind, score, samples, y, weight, features, shares):
-    """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown."""
+def _scores_along(kind, score, samples, data, shares, ask, features):
+    """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown.
+
+    Where ``ask(hidden, fill, method)`` gives a method's answer in batches, the scorer gets that.
+    """
     scores = []
     for n_pixels in np.rint(shares * len(features)).astype(int):
         hidden = features[:n_pixels] if kind == "deletion" else features[n_pixels:]
-        flat = samples.values.copy()
+        hidden, fill = hidden.ravel(), np.empty((1, 0))
         if len(hidden):
-            hide(flat, hidden.ravel(), samples.fill.values(hidden.ravel(), int(n_pixels)))
-        scores.append(score(samples.restore(flat), y, weight))
+            fill = samples.fill.values(hidden, int(n_pixels))
+        if ask is None:
+            flat, remembered = samples.values.astype(samples.dtype), None
+            hide(flat, hidden, fill)
+        else:
+            flat = samples.values
+            remembered = RememberedEstimator(score.estimator, partial(ask, hidden, fill))
+        scores.append(score(samples.restore(flat), data.y, data.weight, remembered))
     return np.array(scores)

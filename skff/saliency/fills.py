@@ -34,11 +34,12 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval
 
-from skff.saliency._checks import check_count
+from skff.saliency._parameters import COUNT, check_parameters
 
 _NUMBERS = "buif"  # kinds of numpy types that fills compute with
-_CHUNK = 4096  # samples centred at once, so that memory does not grow with their number
+_BLOCK = 2**22  # features looked at together, so that memory does not grow with the samples
 _MAX_FEATURES = 4096  # up to here all covariances are computed at once, in at most 128 MiB
 
 
@@ -145,8 +146,9 @@ class Mean:
         _check_numbers(self, X)
         means = X.mean(axis=0, dtype=np.float64)
         if np.isnan(means).any():
+            sums = sum(np.nansum(block, axis=0, dtype=np.float64) for block in _blocks(X))
             with np.errstate(invalid="ignore"):  # a feature without any value stays missing
-                means = np.nansum(X, axis=0, dtype=np.float64) / np.sum(~np.isnan(X), axis=0)
+                means = sums / sum(np.sum(~np.isnan(block), axis=0) for block in _blocks(X))
         return _Precomputed(means[np.newaxis].astype(_result_type(X)))
 
 
@@ -179,7 +181,7 @@ class Blur:
 
     def __post_init__(self):
         """Validate the width."""
-        _check_number("sigma", self.sigma, above=0)
+        check_parameters({"sigma": [Interval(Real, 0, None, closed="neither")]}, vars(self))
 
     def fit(self, X):
         """Blur all images.
@@ -248,11 +250,17 @@ class Permute:
         -------
         values : ndarray of shape (n_samples, n_hidden, n_channels)
         """
-        # A shift by one along a random circle of all samples has no fixed point.
-        circle = random_state.permutation(len(X))
-        donors = np.empty_like(circle)
-        donors[circle] = np.roll(circle, 1)
+        donors = _donors(len(X), random_state)
         return X[:, pixels][donors].astype(_result_type(X), copy=False)
+
+
+def _donors(n_samples, random_state):
+    """Return another sample for each, every one of them once."""
+    # A shift by one along a random circle of all samples has no fixed point.
+    circle = random_state.permutation(n_samples)
+    donors = np.empty_like(circle)
+    donors[circle] = np.roll(circle, 1)
+    return donors
 
 
 @dataclass(frozen=True)
@@ -282,6 +290,16 @@ class Conditional:
     reach : int or None, default=3
         The context is every visible pixel at most this many pixels away from a hidden one along
         each axis. None takes all visible pixels, which costs a system of their number per window.
+    residuals : bool, default=False
+        Whether to add what the regression leaves unexplained in another sample, drawn at random.
+        Expected values are smoother than real ones; with residuals, hidden features are drawn from
+        their conditional distribution, up to how that of the residuals depends on the context. The
+        drop is then the conditional feature importance of [1]_.
+
+    References
+    ----------
+    .. [1] A. Chamma, D. A. Engemann and B. Thirion, "Statistically Valid Variable Importance
+       Assessment through Conditional Permutations", NeurIPS, 2023 (section 3).
 
     Examples
     --------
@@ -295,15 +313,21 @@ class Conditional:
 
     alpha: float = 20.0
     reach: int | None = 3
+    residuals: bool = False
 
-    is_random: ClassVar[bool] = False
     knows_window: ClassVar[bool] = True
 
     def __post_init__(self):
         """Validate the penalty and the reach."""
         # Below, rounding would decide between features of the context that repeat each other.
-        _check_number("alpha", self.alpha, at_least=1e-6)
-        check_count("reach", self.reach, optional=True)
+        alpha = Interval(Real, 1e-6, None, closed="left")
+        constraints = {"alpha": [alpha], "reach": [COUNT, None], "residuals": ["boolean"]}
+        check_parameters(constraints, vars(self))
+
+    @property
+    def is_random(self):
+        """Whether residuals are drawn."""
+        return self.residuals
 
     def fit(self, X):
         """Compute means and covariances.
@@ -322,21 +346,20 @@ class Conditional:
             If features are not numbers, or are missing.
         """
         _check_complete(self, X)
-        flat = X.reshape(len(X), -1)
-        mean = flat.mean(axis=0, dtype=np.float64)
-        chunks = gen_batches(len(X), _CHUNK)
-        variance = sum(np.square(flat[rows] - mean).sum() for rows in chunks) / flat.size
+        mean = X.mean(axis=0, dtype=np.float64).ravel()
+        squares = (np.square(flat - mean).sum() for flat in _flat_blocks(X))
+        variance = sum(squares) / X.size
         at_once = len(mean) <= _MAX_FEATURES
         return _Regression(
             penalty=self.alpha * (variance or 1.0) / len(X),
             reach=self.reach,
+            residuals=self.residuals,
             mean=mean,
-            covariance=_covariance(flat, mean) if at_once else None,
-            flat=None if at_once else flat,
+            covariance=_covariance(X, mean) if at_once else None,
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Regression:
     """Ridge regression of any pixels on those around them.
 
@@ -346,45 +369,73 @@ class _Regression:
         What is added to the variances of the context.
     reach : int or None
         Width of the context in pixels.
+    residuals : bool
+        Whether those of other samples are added.
     mean : ndarray of shape (n_features,)
     covariance : ndarray of shape (n_features, n_features) or None
-    flat : ndarray of shape (n_samples, n_features) or None
-        The samples, for covariances window by window where `covariance` is None.
+        None computes covariances window by window.
     """
 
     penalty: float
     reach: int | None
+    residuals: bool
     mean: np.ndarray
     covariance: np.ndarray | None
-    flat: np.ndarray | None
+    # What was expected in the window before, for the draws of a window follow each other. Set at
+    # once, so that threads see a pair that belongs together.
+    _latest: tuple = (None, None)
 
     def sample(self, X, pixels, random_state):
-        """Return the expected hidden pixels, (n_samples, n_hidden, n_channels)."""
-        n_channels = X.shape[-1]
-        around = _surroundings(pixels, self.reach)
-        context, hidden = _features(around, n_channels), _features(pixels, n_channels)
-        centred = X[:, around].reshape(len(X), -1) - self.mean[context]  # (n_samples, n_context)
-        values = self.mean[hidden] + centred @ self._weights(context, hidden)
-        return values.reshape(len(X), -1, n_channels).astype(_result_type(X), copy=False)
+        """Return hidden pixels as expected or drawn, (n_samples, n_hidden, n_channels)."""
+        values = self._expect(X, pixels)
+        if self.residuals:
+            unexplained = X[:, pixels].reshape(len(X), -1) - values
+            values = values + unexplained[_donors(len(X), random_state)]
+        return values.reshape(len(X), -1, X.shape[-1]).astype(_result_type(X), copy=False)
 
-    def _weights(self, context, hidden):
+    def _expect(self, X, pixels):
+        """Return the expected hidden features, (n_samples, n_hidden)."""
+        window, values = self._latest
+        if window is None or not np.array_equal(window, pixels):
+            n_channels = X.shape[-1]
+            around = _surroundings(pixels, self.reach)
+            context, hidden = _features(around, n_channels), _features(pixels, n_channels)
+            # (n_samples, n_context)
+            centred = X[:, around].reshape(len(X), -1) - self.mean[context]
+            values = self.mean[hidden] + centred @ self._weights(X, context, hidden)
+            if self.residuals:
+                self._latest = pixels, values
+        return values
+
+    def _weights(self, X, context, hidden):
         """Return the coefficients of the context, of shape (n_context, n_hidden)."""
         features = np.concatenate([context, hidden])
         if self.covariance is None:
-            S = _covariance(self.flat[:, features], self.mean[features])
+            S = _covariance(X, self.mean, features)
         else:
             S = self.covariance[np.ix_(features, features)]
         n = len(context)
         return np.linalg.solve(S[:n, :n] + self.penalty * np.eye(n), S[:n, n:])
 
 
-def _covariance(flat, mean):
-    """Return the covariance of samples (n_samples, n_features) around known means."""
-    total = np.zeros((len(mean), len(mean)))
-    for rows in gen_batches(len(flat), _CHUNK):
-        centred = flat[rows] - mean
-        total += centred.T @ centred
-    return total / len(flat)
+def _covariance(X, mean, features=slice(None)):
+    """Return the covariance of some features of all samples around their known means."""
+    mean, total = mean[features], 0.0
+    for flat in _flat_blocks(X):
+        centred = flat[:, features] - mean
+        total = total + centred.T @ centred
+    return total / len(X)
+
+
+def _blocks(X):
+    """Yield some samples at a time, in their order."""
+    n_rows = max(1, _BLOCK // max(1, X[0].size))
+    return (X[rows] for rows in gen_batches(len(X), n_rows))
+
+
+def _flat_blocks(X):
+    """Yield the same, of shape (n, n_features)."""
+    return (block.reshape(len(block), -1) for block in _blocks(X))
 
 
 def _surroundings(pixels, reach):
@@ -439,7 +490,7 @@ class Inpaint:
 
     def __post_init__(self):
         """Validate the noise."""
-        _check_number("noise", self.noise, at_least=0)
+        check_parameters({"noise": [Interval(Real, 0, None, closed="left")]}, vars(self))
 
     @property
     def is_random(self):
@@ -535,13 +586,6 @@ def _result_type(X):
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
 
-def _check_number(name, value, *, above=None, at_least=None):
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)
-    bound = f"above {above}" if at_least is None else f"of at least {at_least}"
-    if not is_number or not (value > above if at_least is None else value >= at_least):
-        raise ValueError(f"Got {name}={value!r}, but expected a finite number {bound}.")
-
-
 def _check_numbers(fill, X):
     if X.dtype.kind not in _NUMBERS:
         raise ValueError(
@@ -552,7 +596,7 @@ def _check_numbers(fill, X):
 
 def _check_complete(fill, X):
     _check_numbers(fill, X)
-    if not np.isfinite(X).all():
+    if not all(np.isfinite(block).all() for block in _blocks(X)):
         raise ValueError(
             f"Got fill={fill} and X with missing or infinite values, but expected finite ones: it "
             "computes hidden pixels from others. Impute X first, or use Mean(), Permute() or a "

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from skff.forward_forward import _gradients
 from skff.forward_forward._batches import Share, TrainingData
+from skff.forward_forward._features import Features
 from skff.forward_forward._gradients import (
     LearningRule,
     Scratch,
@@ -320,7 +321,9 @@ def trained(net, n_layers, rule):
     """Return the tensors of the first layers after two epochs in float32."""
     X, y = gaussian_classes(n_samples=40, n_features=SIZES[0], n_classes=4)
     net = single(net)
-    data = TrainingData(X, y, None, keep=net.keep, rescale=net.rescale, device=CPU, dropout=0.2)
+    data = TrainingData(
+        Features(X), y, None, keep=net.keep, rescale=net.rescale, device=CPU, dropout=0.2
+    )
     rng = torch.Generator().manual_seed(3)
     trainer = Trainer(net, range(net.n_layers), rng, solver=AdamW(), learning_rate=0.01)
     with torch.no_grad():

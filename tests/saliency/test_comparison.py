@@ -127,13 +127,23 @@ def test_confidence_widens_intervals():
         ({"top": 0}, ValueError, "top=0"),
         ({"n_bootstrap": 0}, ValueError, "n_bootstrap=0"),
         ({"confidence_level": 1.0}, ValueError, "confidence_level=1.0"),
-        ({"random_state": "seed"}, ValueError, "cannot be used to seed"),
+        ({"random_state": "seed"}, ValueError, "random_state='seed'"),
     ],
 )
 def test_bad_input_is_named(change, error, message):
     case = {"first": np.eye(3, 4), "second": np.eye(3, 4)} | change
     with pytest.raises(error, match=message):
         compare_explanations(case.pop("first"), case.pop("second"), **case)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_maps_of_the_sequential_mode_are_refused(is_first):
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (300, 9))
+    model, settings = OnePixelClassifier(4), {"target_precision": 0.1, "random_state": 0}
+    maps = [ADSExplainer(model, **params).explain(X, model.predict(X)) for params in (settings, {})]
+    assert maps[0].window_n_samples.min() < 300  # a window stopped early
+    with pytest.raises(ValueError, match="map of the sequential mode"):
+        compare_explanations(*(maps if is_first else maps[::-1]))
 
 
 def test_scores_without_samples_of_their_own_give_no_interval():

@@ -13,7 +13,11 @@ from sklearn.linear_model import Ridge
 from skff.saliency import fills
 from skff.saliency.fills import FILLS, Blur, Conditional, Constant, Inpaint, Mean, Permute, fit_fill
 
-ALL = FILLS | {"constant": Constant(0.5), "inpaint with noise": Inpaint(noise=0.1)}
+ALL = FILLS | {
+    "constant": Constant(0.5),
+    "inpaint with noise": Inpaint(noise=0.1),
+    "conditional with residuals": Conditional(residuals=True),
+}
 all_fills = pytest.mark.parametrize("fill", ALL.values(), ids=list(ALL))
 ANY_TYPE = (Constant, Permute)  # the others compute
 COMPLETE = (Blur, Conditional, Inpaint)  # compute hidden pixels from others
@@ -271,7 +275,7 @@ def test_conditional_is_the_ridge_regression_of_scikit_learn(
     shape, hidden, reach, max_features, monkeypatch
 ):
     monkeypatch.setattr(fills, "_MAX_FEATURES", max_features)
-    monkeypatch.setattr(fills, "_CHUNK", 64)
+    monkeypatch.setattr(fills, "_BLOCK", 64 * 30)
     X, pixels = normal_images(shape), window(shape[1:-1], *hidden)
     context = within_reach(pixels, shape[1] if reach is None else reach)
     values = sample(Conditional(alpha=30, reach=reach), X, pixels)
@@ -401,23 +405,47 @@ def test_noise_has_the_standard_deviation_asked_for():
 
 @pytest.mark.parametrize("sigma", [0, -1.0, np.inf, np.nan, "2", True, None])
 def test_blur_asks_for_a_width(sigma):
-    with pytest.raises(ValueError, match="Got sigma=.*expected a finite number above 0"):
+    with pytest.raises(ValueError, match="Got sigma=.*expected a float in the range \\(0"):
         Blur(sigma=sigma)
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-7, -1.0, np.inf, np.nan, "1"])
 def test_conditional_asks_for_a_penalty(alpha):
-    with pytest.raises(ValueError, match="Got alpha=.*expected a finite number of at least 1e-06"):
+    with pytest.raises(ValueError, match="Got alpha=.*expected a float in the range \\[1e-06"):
         Conditional(alpha=alpha)
+
+
+def test_residuals_keep_the_joint_distribution():
+    X = normal_images((4000, 5, 1), seed=2)
+    pixels = window(5, 1, 2)
+    drawn = X.copy()
+    drawn[:, pixels] = sample(Conditional(alpha=1e-6, reach=None, residuals=True), X, pixels)
+    expected = X.copy()
+    expected[:, pixels] = sample(Conditional(alpha=1e-6, reach=None), X, pixels)
+    S, S_drawn, S_expected = (np.cov(one[..., 0].T) for one in (X, drawn, expected))
+    np.testing.assert_allclose(S_drawn, S, atol=0.06 * S.max())
+    assert (S_expected.diagonal()[1:3] < 0.9 * S.diagonal()[1:3]).all()  # smoother than real
+
+
+def test_residuals_are_those_of_other_samples():
+    X = normal_images((30, 4, 2), seed=1)
+    pixels = window(4, 0)
+    expected = sample(Conditional(), X, pixels)
+    drawn = sample(Conditional(residuals=True), X, pixels)
+    unexplained = (X[:, pixels] - expected).reshape(30, -1)
+    added = (drawn - expected).reshape(30, -1)
+    donors = np.abs(added[:, None] - unexplained).sum(axis=-1).argmin(axis=1)
+    np.testing.assert_allclose(added, unexplained[donors], atol=1e-12)
+    assert sorted(donors) == list(range(30)) and (donors != np.arange(30)).all()
 
 
 @pytest.mark.parametrize("reach, error", [(0, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_conditional_asks_for_whole_pixels(reach, error):
-    with pytest.raises(error, match="Got reach=.*expected an integer of at least 1 or None"):
+    with pytest.raises(error, match="Got reach=.*expected an int in the range \\[1.* or None"):
         Conditional(reach=reach)
 
 
 @pytest.mark.parametrize("noise", [-0.1, np.nan, None])
 def test_inpaint_asks_for_a_standard_deviation(noise):
-    with pytest.raises(ValueError, match="Got noise=.*expected a finite number of at least 0"):
+    with pytest.raises(ValueError, match="Got noise=.*expected a float in the range \\[0"):
         Inpaint(noise=noise)

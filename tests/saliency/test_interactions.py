@@ -6,7 +6,13 @@ from saliency.oracle import EitherClassifier, LinearClassifier, XorClassifier, o
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import Ridge
 
-from skff.saliency import ADSExplainer, interactions, shapley
+from skff.saliency import (
+    ADSExplainer,
+    explain_refits,
+    interactions,
+    randomization_check,
+    shapley,
+)
 
 CORNERS = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
 
@@ -176,10 +182,10 @@ def test_heat_map_is_centred_at_zero_and_labelled():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"top_k": 1}, ValueError, "top_k=1, but expected at least 2"),
+        ({"top_k": 1}, ValueError, "top_k=1, but expected an int in the range \\[2"),
         ({"top_k": 2.0}, TypeError, "top_k=2.0"),
         ({"overlap": 1}, TypeError, "overlap=1"),
-        ({"explainer": XorClassifier()}, TypeError, "expected an ADSExplainer"),
+        ({"explainer": XorClassifier()}, TypeError, "expected an instance of .*ADSExplainer"),
         ({"explainer": explainer(XorClassifier(), scoring=["accuracy"])}, ValueError, "one score"),
         ({"explainer": explainer(XorClassifier(), channels="separate")}, ValueError, "'separate'"),
         ({"explainer": ADSExplainer(XorClassifier(), window_shape=2, aggregate="coverage")},
@@ -192,8 +198,12 @@ def test_bad_input_is_named(change, error, message):
         interactions(**case)
 
 
+def refit_twice(explainer, X, y):
+    return explain_refits(explainer, [explainer.estimator] * 2, X, y)
+
+
 @pytest.mark.parametrize("params", [{"target_precision": 0.1}, {"refine": 1}], ids=str)
-@pytest.mark.parametrize("function", [interactions, shapley])
+@pytest.mark.parametrize("function", [interactions, shapley, randomization_check, refit_twice])
 def test_maps_whose_windows_saw_different_samples_are_refused(function, params):
     X, y = np.random.default_rng(0).normal(size=(20, 64)), np.zeros(20, dtype=int)
     with pytest.raises(ValueError, match="expected None for both"):

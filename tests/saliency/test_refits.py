@@ -114,8 +114,8 @@ def test_mean_is_drawn_beside_the_spread():
     [
         ({"estimators": [OnePixelClassifier()]}, ValueError, "1 estimators, but expected at least"),
         ({"estimators": {"test_score": [1]}}, ValueError, "return_estimator=True"),
-        ({"estimators": OnePixelClassifier()}, TypeError, "expected a list of fitted"),
-        ({"explainer": OnePixelClassifier()}, TypeError, "expected an ADSExplainer"),
+        ({"estimators": OnePixelClassifier()}, TypeError, "expected an instance of 'list'"),
+        ({"explainer": OnePixelClassifier()}, TypeError, "expected an instance of .*ADSExplainer"),
     ],
 )
 def test_bad_input_is_named(change, error, message):

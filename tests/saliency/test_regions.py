@@ -49,7 +49,7 @@ def test_a_mask_saves_the_windows_it_does_not_need():
     ("mask", "error", "message"),
     [
         (np.ones((8, 8)), TypeError, "boolean array"),
-        ([[True]], TypeError, "boolean array"),
+        ([[True]], TypeError, "expected an instance of .*ndarray"),
         (np.ones((4, 8), dtype=bool), ValueError, r"mask of shape \(4, 8\)"),
         (np.zeros((8, 8), dtype=bool), ValueError, "without a pixel"),
     ],

@@ -1,16 +1,59 @@
-"""Corrections for testing many pixels: p-values in, adjusted p-values out."""
+"""Standard errors over the parts of the samples, tests, and corrections for testing many pixels."""
 
 from functools import partial
 from math import ceil
 
 import numpy as np
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, t
 from sklearn.utils import check_random_state
 
-from skff.saliency._checks import check_count
-
 MAX_NULL_VALUES = 4_000_000  # flips times pixels held at a time
+DECIMALS = 12  # beyond, differences of accuracies are rounding
 ROUNDING = 1e-9  # relative; statistics that differ by less are equal
+
+
+def fold_standard_error(values, weights):
+    """Return the standard error of a mean over folds of samples, NaN with a single fold.
+
+    With the weighted mean m it is ``sqrt(F / (F - 1) sum_f w_f^2 (v_f - m)^2) / sum_f w_f``, the
+    usual linearisation of a ratio.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_folds, ...)
+    weights : ndarray of shape (n_folds,)
+        Sample weight in each fold.
+
+    Returns
+    -------
+    standard_error : ndarray of shape (...)
+    """
+    n_folds = len(weights)
+    if n_folds < 2:
+        return np.full(values.shape[1:], np.nan)
+    deviation = values - np.average(values, axis=0, weights=weights)
+    squares = np.tensordot(weights**2, np.round(deviation, DECIMALS) ** 2, 1)
+    return np.sqrt(squares * n_folds / (n_folds - 1)) / weights.sum()
+
+
+def t_test(mean, standard_error, n_folds):
+    """Return two-sided p-values of the hypothesis that the expected mean is 0.
+
+    Parameters
+    ----------
+    mean, standard_error : ndarray
+        Of the same shape; a standard error of 0 makes any mean but 0 certain.
+    n_folds : int
+        Number of folds the standard error stems from.
+
+    Returns
+    -------
+    p_values : ndarray
+    """
+    mean = np.round(mean, DECIMALS)
+    ratio = np.divide(mean, standard_error, out=np.zeros_like(mean), where=standard_error != 0)
+    is_certain = (standard_error == 0) & (mean != 0)
+    return np.where(is_certain, 0.0, 2 * t.sf(np.abs(ratio), n_folds - 1))
 
 
 def holm(p_values):
@@ -82,8 +125,7 @@ def max_t(fold_sums, *, n_resamples, random_state):
 
 
 def check_n_resamples(n_resamples, alpha):
-    """Raise unless `n_resamples` is a count that lets p-values reach `alpha`."""
-    check_count("n_resamples", n_resamples)
+    """Raise unless the number of resamples lets p-values reach `alpha`."""
     if alpha * (n_resamples + 1) < 1:
         raise ValueError(
             f"Got n_resamples={n_resamples} with alpha={alpha}, but expected at least "

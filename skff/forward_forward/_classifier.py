@@ -182,8 +182,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         One per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the share
         of samples whose positive has more goodness than the negatives that it is compared with)
         per layer in `layers`, readout_loss and readout_accuracy of a softmax head that learns,
-        validation_score with early stopping, communicated_bytes (what this process handed over
-        to torch.distributed) with `parallel`.
+        validation_score with early stopping, communicated_bytes (what all processes together
+        handed over to torch.distributed) with `parallel`.
     loss_curves_ : ndarray of shape (n_layers, n_iter_)
         Mean loss per layer and epoch; NaN where a layer trained fewer epochs.
     device_ : torch.device

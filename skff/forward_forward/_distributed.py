@@ -61,7 +61,7 @@ class Ranks:
     rank, size : int
         Number of this process, from 0, and of all.
     n_bytes : int
-        Handed over to torch.distributed so far; whoever counts sets it back.
+        Handed over by this process so far; whoever counts sets it back.
     """
 
     def __init__(self):
@@ -157,6 +157,11 @@ class Ranks:
         with self._in_touch():
             distributed.all_reduce(tensor)
         return tensor
+
+    def all_bytes(self):
+        """Return what all ranks handed over since each set its count back."""
+        count = torch.tensor([self.n_bytes], dtype=torch.float64, device=self.device)
+        return int(self.add_up(count))
 
     def broadcast(self, tensors, rank):
         """Overwrite tensors, in place, by those of a rank."""
@@ -333,8 +338,8 @@ class DataParallel(Alone):
         return totals
 
     def record(self):
-        """Return how many bytes were handed over."""
-        return {"communicated_bytes": self.ranks.n_bytes}
+        """Return how many bytes all ranks together handed over."""
+        return {"communicated_bytes": self.ranks.all_bytes()}
 
 
 class LayerParallel(Alone):

@@ -21,7 +21,9 @@ from forward_forward.samples import Recorder, gaussian_classes, weights
 from torch import distributed
 
 from skff import FFClassifier
-from skff.forward_forward import _distributed, _gradients, _trainer
+from skff.forward_forward import _checkpoint, _distributed, _gradients, _trainer
+from skff.forward_forward._checkpoint import CheckpointFile
+from skff.forward_forward._trainer import Trainer
 from skff.forward_forward.augmentation import ImageShift
 from skff.forward_forward.losses import CrossEntropy, SymBa
 
@@ -88,12 +90,13 @@ def state(clf):
 class StopHere(Recorder):
     """A callback that asks to stop after an epoch, or fails there, on one rank."""
 
-    def __init__(self, rank, error=None):
+    def __init__(self, rank, error=None, epoch=1):
         super().__init__()
-        self.rank, self.error = rank, error
+        self.rank, self.error, self.epoch = rank, error, epoch
 
     def on_fit_task_end(self, estimator, context):
-        here = distributed.get_rank() == self.rank and context.task_name == "epoch"
+        is_epoch = (context.task_name, context.task_id) == ("epoch", self.epoch - 1)
+        here = is_epoch and distributed.get_rank() == self.rank
         if here and self.error is not None:
             raise self.error
         return here
@@ -151,19 +154,30 @@ def drift(rank):
         return fitted("default", "data")["weights"]
 
 
-def lost(parallel, lose):
-    """Lose the last rank in mid-epoch; return what the others raise and hold afterwards."""
-    calls = []
+def resumed(parallel, path, rank):
+    """Return a fit that failed in its second epoch and went on, and one that never failed."""
+    settings = SETTINGS | {"readout": "softmax", "max_iter": 3, "parallel": parallel}
+    clf = FFClassifier(**settings, checkpoint=path)
+    clf.set_callbacks(StopHere(1, OSError("no space"), epoch=2))
+    with mock.patch.object(_checkpoint, "CheckpointFile", CheckpointFile if rank == 0 else None):
+        error = error_of(lambda: clf.fit(X, y))
+        clf.set_callbacks().fit(X, y)
+    return error, state(clf), state(FFClassifier(**settings).fit(X, y))
 
-    def sampler(y, n_classes, generator):
+
+def lost(parallel, lose, path):
+    """Lose the last rank in the second epoch; return what the others raise and hold afterwards."""
+    update, calls = Trainer._update, []
+
+    def update_or_lose(*arguments):
         calls.append(None)
-        if len(calls) == 9 and distributed.get_rank() == distributed.get_world_size() - 1:
+        if len(calls) == 8 and distributed.get_rank() == distributed.get_world_size() - 1:
             lose()
-        return (y + 1) % n_classes
+        update(*arguments)
 
-    clf = FFClassifier(**SETTINGS | {"max_iter": 50}, parallel=parallel)
-    clf.set_params(loss="symba", negatives=sampler)
-    error = error_of(lambda: clf.fit(X, y))
+    clf = FFClassifier(**SETTINGS, parallel=parallel, checkpoint=path)
+    with mock.patch.object(Trainer, "_update", update_or_lose):
+        error = error_of(lambda: clf.fit(X, y))
     return error, vars(clf).keys() == vars(changed(clf)).keys()
 
 
@@ -173,7 +187,7 @@ def join(path, rank, size, seconds=300):
     distributed.init_process_group("gloo", **where, timeout=timedelta(seconds=seconds))
 
 
-def all_checks(rank, size):
+def all_checks(folder, rank, size):
     alike = {(name, "data"): fitted(name, "data") for name in CASES | DATA_ONLY}
     alike |= {(name, "layers"): fitted(name, "layers") for name in CASES}
     for parallel in ("data", "layers"):
@@ -186,6 +200,10 @@ def all_checks(rank, size):
         "refused": refused(rank),
         "drift": drift(rank),
         "unseeded": state(unseeded.fit(X, y)),
+        "resumed": {
+            parallel: resumed(parallel, str(folder / f"{size}-{parallel}.fit"), rank)
+            for parallel in ("data", "layers")
+        },
         "stopped": state(stops.set_callbacks(StopHere(size - 1)).fit(X, y)),
     }
 
@@ -194,7 +212,7 @@ def run(folder, rank, size):
     """Check all and write what was found; the last rank does so before it is lost."""
     path = folder / f"{size}-{rank}.pickle"
     join(folder / f"group{size}", rank, size)
-    found = all_checks(rank, size)
+    found = all_checks(folder, rank, size)
     modes = ("data", "layers") if size == 2 else ("layers", "data")
     for what, parallel, lose in [
         ("late", modes[0], lambda: time.sleep(TIMEOUT + 1)),
@@ -203,7 +221,7 @@ def run(folder, rank, size):
         distributed.destroy_process_group()
         join(folder / f"{what}{size}", rank, size, TIMEOUT)
         path.write_bytes(pickle.dumps(found))
-        found[what] = lost(parallel, lose)
+        found[what] = lost(parallel, lose, str(folder / f"{size}-{what}.fit"))
     path.write_bytes(pickle.dumps(found))
 
 

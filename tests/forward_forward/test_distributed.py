@@ -15,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed
 
+from skff import FFClassifier
 from skff.forward_forward import _distributed
+from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._batches import Share
 from skff.forward_forward._distributed import balanced
+from skff.forward_forward._monitor import Monitor
 
 SIZES = (2, 3)
 every_size = pytest.mark.parametrize("size", SIZES)
@@ -37,9 +40,8 @@ def found(tmp_path_factory):
         (size, rank): folder / f"{size}-{rank}.pickle" for size in SIZES for rank in range(size)
     }
     ranks = {key: pickle.loads(path.read_bytes()) for key, path in files.items()}
-    return {size: [ranks[size, rank] for rank in range(size)] for size in SIZES} | {
-        "printed": done.stdout
-    }
+    by_size = {size: [ranks[size, rank] for rank in range(size)] for size in SIZES}
+    return by_size | {"printed": done.stdout, "folder": folder}
 
 
 @pytest.fixture(scope="module")
@@ -136,26 +138,25 @@ def test_bytes_of_the_gradients_are_those_of_all_weights_once_per_batch(size, fo
     per_batch = n_weights(sizes, 4) + 2 * n_layers  # and a loss and a count per layer
     strengths = n_samples * n_layers  # of all samples' signals, from which some are drawn
     to_others = n_weights(sizes, 4) + sum(sizes[1:])  # by rank 0, with the peers' means
-    for rank, own in enumerate(found[size]):
-        expected = 4 * (n_batches * per_batch + strengths + to_others * (rank == 0))
-        history = own["alike"]["default", "data"]["history"]
+    expected = 4 * (size * (n_batches * per_batch + strengths) + to_others)
+    for rank in found[size]:
+        history = rank["alike"]["default", "data"]["history"]
         assert [row["communicated_bytes"] for row in history] == [expected] * 2
 
 
 @pytest.mark.parametrize("readout", ["goodness", "softmax"])
-def test_bytes_of_the_activities_are_those_of_one_layer_per_sample(readout, found):
-    name = "default" if readout == "goodness" else "softmax head"
+def test_bytes_of_the_activities_are_those_of_a_layer_for_each_sample(readout, found):
     head = readout == "softmax"
-    n_layers = 4
-    (own, others) = (
-        rank["alike"][name, "layers"]["history"][0]["communicated_bytes"] for rank in found[2]
-    )
-    stages = [[64, 20], [20, 16, 12, 10]]  # equally much work
-    weights = [n_weights(stage, 4) + sum(stage[1:]) for stage in stages]
-    totals = 2 * (n_layers + head)
-    n_head = 4 * (16 + 12 + 10) + 4
-    assert own == 4 * (150 * 20 + totals + weights[0])
-    assert others == 4 * (totals + weights[1] + n_head * head)
+    sizes, stages = [64, 20, 16, 12, 10], [[64, 20], [20, 16, 12, 10]]  # equally much work
+    activities = 150 * stages[0][-1]
+    totals = 2 * 2 * (4 + head)  # once per epoch, from both
+    weights = n_weights(sizes, 4) + sum(sizes[1:])
+    weights += (4 * sum(sizes[2:]) + 4) * head
+    for rank in found[2]:
+        name = "softmax head" if head else "default"
+        history = rank["alike"][name, "layers"]["history"]
+        expected = 4 * (activities + totals + weights)
+        assert [row["communicated_bytes"] for row in history] == [expected] * 2
 
 
 # ranks that differ
@@ -217,6 +218,30 @@ def test_a_lost_rank_is_an_error_on_all_others_and_leaves_them_as_they_were(how,
         assert unchanged
 
 
+# going on
+
+
+@every_size
+@pytest.mark.parametrize("parallel", ["data", "layers"])
+def test_a_fit_that_failed_goes_on_from_the_checkpoint_of_the_first_rank(parallel, size, found):
+    for rank, own in enumerate(found[size]):
+        (kind, _), resumed, unbroken = own["resumed"][parallel]
+        assert kind == ("OSError" if rank == 1 else "RuntimeError")
+        assert_same(resumed, unbroken, rtol=0.0)
+        assert len(resumed["history"]) == 3
+
+
+@every_size
+@pytest.mark.parametrize("how", ["late", "dead"])
+def test_one_process_goes_on_where_a_rank_was_lost(how, size, found):
+    path = str(found["folder"] / f"{size}-{how}.fit")
+    clf = FFClassifier(**worker.SETTINGS, checkpoint=path).fit(worker.X, worker.y)
+    alone = worker.state(FFClassifier(**worker.SETTINGS).fit(worker.X, worker.y))
+    assert "communicated_bytes" in clf.history_[0]
+    assert "communicated_bytes" not in clf.history_[1]
+    assert_same(worker.state(clf), alone, rtol=1e-5)
+
+
 # without other processes
 
 
@@ -251,6 +276,38 @@ def test_what_layers_cannot_learn_apart_is_refused_with_the_remedy(params, expec
     with pytest.raises(ValueError, match=f"parallel='layers' with {expected}.*parallel='data'"):
         tiny_classifier(parallel="layers", **params).fit(X, y)
     tiny_classifier(parallel="data", **params).fit(X, y)
+
+
+def test_an_interrupt_cannot_be_kept_where_each_process_has_its_own():
+    with pytest.raises(ValueError, match="keep_interrupted=True with parallel='data'.*checkpoint"):
+        parameters.check(tiny_classifier(parallel="data", keep_interrupted=True))
+
+
+def test_an_interrupt_of_several_processes_leaves_the_estimator_as_it_was(tmp_path, monkeypatch):
+    X, y = gaussian_classes()
+    path = tmp_path / "fit.checkpoint"
+    ranks = _distributed.OneRank()
+    ranks.size = 2
+    monkeypatch.setattr(_distributed.Alone, "ranks", ranks)
+    clf = tiny_classifier(checkpoint=path, checkpoint_every=9, max_iter=3)
+    end_epoch, calls = Monitor.end_epoch, []
+
+    def interrupted(monitor, record):
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return end_epoch(monitor, record)
+
+    monkeypatch.setattr(Monitor, "end_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert not hasattr(clf, "classes_")
+    monkeypatch.undo()
+    assert path.exists()  # of the second epoch
+    assert len(clf.fit(X, y).history_) == 3
+    np.testing.assert_array_equal(
+        clf.predict_proba(X), tiny_classifier(max_iter=3).fit(X, y).predict_proba(X)
+    )
 
 
 @pytest.mark.parametrize("parallel", [None, "data", "layers"])

@@ -1,10 +1,12 @@
 """FFClassifier: parameters, their documentation and prediction."""
 
+import warnings
 from contextlib import suppress
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -36,6 +38,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     - *stopping*: `early_stopping`, `validation_fraction`, `n_iter_no_change`, `tol`
     - *data*: `class_weight`
     - *running*: `matmul_precision`, `device`, `warm_start`, `random_state`, `verbose`
+    - *interruptions*: `checkpoint`, `checkpoint_every`, `keep_interrupted`
 
     Parameters
     ----------
@@ -128,6 +131,19 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation split.
     verbose : bool or int, default=False
         Whether to print a line per epoch.
+    checkpoint : str, path-like or None, default=None
+        File with the state of a `fit`, written while it trains. Where there is one, the fit goes on
+        from it, and ends bit for bit as if it had never been interrupted. One file belongs to one
+        fit: with other data, parameters, versions or threads it is refused. It stays when the fit
+        is finished, so that the same fit returns at once until the file is deleted. `partial_fit`
+        uses none. None writes nothing.
+    checkpoint_every : int, default=1
+        Epochs, at least 1, after which the file is written again.
+    keep_interrupted : bool, default=False
+        Whether `fit` ends with a warning at a KeyboardInterrupt (Ctrl-C), with the weights after
+        the last whole epoch, or the best ones until then with `early_stopping`. Otherwise the
+        interrupt is raised, and leaves the estimator as it was before the fit; with a
+        `checkpoint`, as it was after the last whole epoch.
 
     Attributes
     ----------
@@ -168,7 +184,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ------
     ValueError
         By `fit` and `partial_fit`, before any training: if a parameter is out of its range, or if
-        `overlay`, `loss`, `negatives`, `readout` and `training` contradict each other.
+        `overlay`, `loss`, `negatives`, `readout` and `training` contradict each other. By `fit`, if
+        `checkpoint` is the file of another fit or broken.
 
     See Also
     --------
@@ -176,7 +193,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was.
+    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was, but
+    for what `keep_interrupted` and `checkpoint` say.
     What prediction needs is frozen at the fit, so that changing a parameter of a fitted
     classifier changes nothing before the next `fit` or `partial_fit`.
 
@@ -235,6 +253,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         warm_start=False,
         random_state=None,
         verbose=False,
+        checkpoint=None,
+        checkpoint_every=1,
+        keep_interrupted=False,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.overlay = overlay
@@ -265,6 +286,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.keep_interrupted = keep_interrupted
 
     @with_callbacks
     def fit(self, X, y, sample_weight=None):
@@ -288,10 +312,18 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            On a parameter or data that cannot be used, before the estimator changes, or when
-            the loss becomes non-finite.
+            On a parameter, data or a `checkpoint` that cannot be used, before the estimator
+            changes, or when the loss becomes non-finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an interrupt ends the training and what was learnt until then is kept.
         """
-        self._take_over(_fit.fit(self, X, y, sample_weight))
+        attributes, interrupt = _fit.fit(self, X, y, sample_weight)
+        self._take_over(attributes)
+        if interrupt is not None:
+            self._end_interrupted(interrupt)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -528,6 +560,20 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def n_layers_(self):
         """Number of layers."""
         return self._fitted_network().n_layers
+
+    def _end_interrupted(self, interrupt):
+        """Say what an interrupt has left, and pass it on unless that is what the user asked for."""
+        last = self.history_[-1]
+        layers = [layer + 1 for layer in last["layers"]]
+        message = (
+            f"Training was interrupted: the classifier is as it was after epoch {last['epoch']} of "
+            f"{f'layers {layers}' if layers else 'the readout'}."
+        )
+        if self.checkpoint is not None:
+            message += f" The same fit goes on from there with checkpoint={self.checkpoint!r}."
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        if not self.keep_interrupted:
+            raise interrupt
 
     def _take_over(self, attributes):
         """Replace all fitted attributes at once."""

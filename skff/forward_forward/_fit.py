@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._batches import TrainingData, location_and_norm
 from skff.forward_forward._calibration import probability_scale
+from skff.forward_forward._checkpoint import Checkpoint, Progress
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network
 from skff.forward_forward._targets import all_classes, check_same_task, check_task
@@ -50,17 +51,21 @@ def fit(estimator, X, y, sample_weight):
     -------
     attributes : dict of str -> object
         All fitted attributes.
+    interrupt : KeyboardInterrupt or None
+        What ended the training after the last whole epoch, of which the attributes are.
 
     Raises
     ------
     ValueError
-        On a parameter or data that cannot be used, or when the loss becomes non-finite.
+        On a parameter, data or a checkpoint that cannot be used, or when the loss becomes
+        non-finite.
     """
     hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
     rule = parameters.check(estimator)
     go_on = estimator.warm_start and hasattr(estimator, "_network")
     task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
-    random_state = check_random_state(estimator.random_state)
+    checkpoint = Checkpoint(estimator, task, go_on)
+    random_state = check_random_state(checkpoint.random_state)
     samples, held_out = _split(task.samples, estimator, random_state)
     generator = _generator(estimator, random_state)
     if go_on:
@@ -70,8 +75,9 @@ def fit(estimator, X, y, sample_weight):
     history = list(estimator.history_) if go_on else []
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
-    _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments)
-    return fitted()
+    progress = Progress(network, generator, history, _phases(estimator, network))
+    interrupt = _train(estimator, progress, checkpoint, rule, samples, held_out, hook_arguments)
+    return fitted(), interrupt
 
 
 def partial_fit(estimator, X, y, classes, sample_weight):
@@ -169,9 +175,9 @@ def _frozen(estimator, rule):
     }
 
 
-def _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments):
-    """Train phase by phase and epoch by epoch, telling the callbacks."""
-    phases = _phases(estimator, network)
+def _train(estimator, progress, checkpoint, rule, samples, held_out, hook_arguments):
+    """Train phase by phase and epoch by epoch, telling the callbacks; return an interrupt."""
+    network, phases, interrupt = progress.network, progress.phases, None
     n_samples = len(samples[0])
     max_iter = parameters.resolve_max_iter(estimator.max_iter, n_samples, estimator.batch_size)
     n_subtasks = max_iter if len(phases) == 1 else len(phases)
@@ -179,21 +185,26 @@ def _train(estimator, network, rule, generator, samples, held_out, history, hook
     context.call_on_fit_task_begin(**hook_arguments)
     monitor = Monitor(
         context,
-        history,
+        progress.history,
         hook_arguments,
         max_iter=max_iter,
-        n_before=count_epochs(history),
+        n_before=count_epochs(progress.history),
         verbose=estimator.verbose,
     )
     with computing(network.device, estimator.matmul_precision):
-        data = _training_data(estimator, network, *samples)
-        for layers, head in phases:
-            validate = held_out and partial(_validation_score, network, held_out, layers, head)
-            trainer = _make_trainer(estimator, network, layers, generator, head)
-            with monitor.phase(layers, nested=len(phases) > 1):
-                _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate)
-        network.probability_scale = probability_scale(network, rule, data, generator)
+        checkpoint.resume(progress)
+        if not progress.is_finished:
+            data = _training_data(estimator, network, *samples)
+            try:
+                _run_phases(estimator, progress, checkpoint, data, rule, held_out, monitor)
+            except KeyboardInterrupt as error:
+                interrupt = checkpoint.go_back(progress, error)
+            scale = probability_scale(network, rule, data, progress.generator)
+            network.probability_scale = scale
+    if interrupt is None:
+        checkpoint.finish(progress)
     context.call_on_fit_task_end(**hook_arguments)
+    return interrupt
 
 
 def _phases(estimator, network):
@@ -207,15 +218,31 @@ def _phases(estimator, network):
     return layers + [(range(0), True)] * head
 
 
-def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None):
+def _run_phases(estimator, progress, checkpoint, data, rule, held_out, monitor):
+    """Train phase by phase, from where a checkpoint ended."""
+    network, phases = progress.network, progress.phases
+    for number, (layers, head) in enumerate(phases):
+        if number < progress.phase:
+            monitor.skip_phase()
+            continue
+        trainer = _make_trainer(estimator, network, layers, progress.generator, head)
+        progress.enter(number, trainer, _Best(network, estimator.tol))
+        checkpoint.resume_phase(progress, monitor.max_iter)
+        validate = held_out and partial(_validation_score, network, held_out, layers, head)
+        with monitor.phase(layers, nested=len(phases) > 1, n_past=progress.epoch):
+            _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate)
+
+
+def _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate=None):
     """Train some layers epoch by epoch; with `validate`, stop early with the best weights."""
-    schedule = SCHEDULES[estimator.learning_rate]
+    schedule, max_iter = SCHEDULES[estimator.learning_rate], monitor.max_iter
     batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data))
-    best = _Best(trainer.network, estimator.tol)
-    for epoch in range(max_iter):
+    best = progress.best
+    while not progress.is_over:
+        epoch = progress.epoch
         monitor.begin_epoch()
         record = run_epoch(
-            trainer,
+            progress.trainer,
             data,
             rule,
             batch_size,
@@ -225,9 +252,10 @@ def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None
         if validate is not None:
             record["validation_score"] = validate()
             best.update(record["validation_score"])
-        if monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change:
-            break
-    best.restore()
+        stop = monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change
+        progress.epoch, progress.is_over = epoch + 1, bool(stop or epoch + 1 == max_iter)
+        checkpoint.keep(progress)
+    best.apply()
 
 
 def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
@@ -316,11 +344,17 @@ class _Best:
         else:
             self.n_stale += 1
         if score > self.score:
-            self.score, self.weights = score, self.network.to(self.network.device)
+            self.score, self.weights = score, self.network.state()
 
-    def restore(self):
+    def apply(self):
         if self.weights is not None:
-            self.network.copy_from(self.weights)
+            self.network.restore(self.weights)
+
+    def state(self):
+        return {"score": self.score, "bar": self.bar, "n_stale": self.n_stale}
+
+    def restore(self, state):
+        vars(self).update(state)
 
 
 # Stages of a partial fit

@@ -30,14 +30,23 @@ class Monitor:
         self.n_before = n_before
         self.verbose = verbose
 
+    def skip_phase(self):
+        """Count a phase of a resumed fit that callbacks do not hear of."""
+        self.context.subcontext()
+
     @contextmanager
-    def phase(self, layers, *, nested):
-        """Train some layers, none meaning the softmax head; as a task of its own if `nested`."""
+    def phase(self, layers, *, nested, n_past=0):
+        """Train some layers, none meaning the softmax head; as a task of its own if `nested`.
+
+        Callbacks do not hear of the first `n_past` epochs, which are counted all the same.
+        """
         root = self.context
         if nested:
             name = f"layer {layers.start + 1}" if layers else "readout"
             self.context = root.subcontext(task_name=name, max_subtasks=self.max_iter)
             self.context.call_on_fit_task_begin(**self.hook_arguments)
+        for _ in range(n_past):
+            self.context.subcontext(task_name="epoch")
         yield
         if nested:
             self.context.call_on_fit_task_end(**self.hook_arguments)

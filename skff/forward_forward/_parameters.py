@@ -50,6 +50,9 @@ CONSTRAINTS = {
     "device": [str, torch.device],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
+    "checkpoint": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+    "keep_interrupted": ["boolean"],
     "verbose": ["verbose"],
 }
 

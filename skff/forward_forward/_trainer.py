@@ -140,17 +140,42 @@ class Trainer:
         # The only read from the device in the whole epoch.
         return (totals / len(order)).tolist()
 
+    def state(self):
+        """Return copies of what an update changes beside the networks."""
+        return {
+            "n_updates": self.n_updates,
+            "generator": self.generator.get_state(),
+            "peers": [peer.clone() for peer in self.peers],
+            "optimizer": tree_map(_cloned, self.optimizer.state_dict()),
+        }
+
+    def restore(self, state):
+        """Take over a `state` of a trainer of the same layers; the state is used up."""
+        self.n_updates = state["n_updates"]
+        self.generator.set_state(state["generator"])
+        for mine, theirs in zip(self.peers, state["peers"], strict=True):
+            mine.copy_(theirs)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def state_after_a_step(self):
+        """Return a state such as this trainer has after an update, of unspecified values."""
+        other = self.copy()
+        (group,) = other.optimizer.param_groups
+        for tensor in group["params"]:
+            tensor.grad = torch.zeros_like(tensor)
+        other.optimizer.step()
+        return other.state()
+
     def copy(self):
         """Return a trainer that goes on from here and leaves this one as it is."""
         new = copy.copy(self)
         new.network = self.network.to(self.network.device)
         new.average = self.average and self.average.to(self.network.device)
         new.generator = torch.Generator(self.network.device)
-        new.generator.set_state(self.generator.get_state())
-        new.peers = [peer.clone() for peer in self.peers]
+        new.peers = [torch.empty_like(peer) for peer in self.peers]
         new.scratch = Scratch()
         new.optimizer = new._make_optimizer()
-        new.optimizer.load_state_dict(tree_map(_cloned, self.optimizer.state_dict()))
+        new.restore(self.state())
         return new
 
     def _make_optimizer(self):
@@ -198,13 +223,9 @@ class Trainer:
                     moment.masked_fill_(moment.abs() < 1e-30, 0.0)
 
     def __getstate__(self):
-        state = self.__dict__.copy()
-        state["peers"] = [as_numpy(peer) for peer in self.peers]
-        state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
-        state["generator"] = self.generator.get_state().numpy()
-        state["scratch"] = Scratch()
-        state["layers"] = [self.layers.start, self.layers.stop]  # skops does not know ranges
-        return state
+        layers = [self.layers.start, self.layers.stop]  # skops does not know ranges
+        state = tree_map(as_numpy, self.state())
+        return vars(self) | state | {"scratch": Scratch(), "layers": layers}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

@@ -233,7 +233,7 @@ def explain_refits(explainer, estimators, X, y, *, sample_weight=None):
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if there are fewer than two estimators.
+        As :meth:`~skff.ADSExplainer.explain`; also if there are fewer than two estimators.
 
     Examples
     --------
@@ -404,9 +404,9 @@ def randomization_check(
     ------
     TypeError
         If there is no way known to randomise the estimator; otherwise as
-        :meth:`ADSExplainer.explain`.
+        :meth:`~skff.ADSExplainer.explain`.
     ValueError
-        As :meth:`ADSExplainer.explain`; also if `n_repeats` is below 1.
+        As :meth:`~skff.ADSExplainer.explain`; also if `n_repeats` is below 1.
 
     References
     ----------

@@ -151,13 +151,13 @@ class ADSDisplay:
         Parameters
         ----------
         estimator, X, y, sample_weight
-            As in :class:`ADSExplainer` and its ``explain``.
+            As in :class:`~skff.ADSExplainer` and its ``explain``.
         significance : float or None, default=None
             Level at which significant pixels are outlined; None outlines none.
         ax, image, cmap, colorbar, im_kw
             As in :meth:`plot`.
         **explainer_params
-            Further parameters of :class:`ADSExplainer`.
+            Further parameters of :class:`~skff.ADSExplainer`.
 
         Returns
         -------

@@ -11,6 +11,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
+from skff._memory import in_chunks
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
 from skff.saliency._samples import FixedFill, hide
@@ -173,7 +174,7 @@ def score(task):
     if task.counts_labels:
         labels = bare.known_labels()  # of one call: they may depend on the batch
         if labels is None:
-            labels = task.predictions.bare if in_batches else task.predictions.of(bare.copy())
+            labels = task.predictions.bare if in_batches else task.predictions.of_all(bare.copy())
         correct = task.predictions.read(labels, len(targets.y)) == targets.y
         counts = CorrectnessCounts(targets, task.n_windows)
         counts.add_baseline(targets, np.arange(len(correct)), correct)
@@ -217,8 +218,8 @@ class _Occluded:
     def __init__(self, task, features, fill, in_batches, buffer=None):
         self.task, self.features, self.fill = task, features, fill
         self.in_batches, self.buffer, self.X = in_batches, buffer, None
-        batches = partial(task.predictions.hidden_batches, features, fill) if in_batches else None
-        self.remembered = RememberedEstimator(task.estimator, batches)
+        ask = partial(task.predictions.ask_hidden, features, fill) if in_batches else None
+        self.remembered = RememberedEstimator(task.estimator, ask)
 
     def score(self, one):
         """Return a score."""
@@ -260,7 +261,7 @@ def _score_block(task, block, correct, in_batches):
                 rows = task.samples.rows_changed(features, fill, everyone)
                 labels = task.predictions.hidden(rows, features, fill) if len(rows) else rows
             elif labels is None:
-                labels = task.predictions.of(occluded.copy())
+                labels = task.predictions.of_all(occluded.copy())
             labels = task.predictions.read(labels, len(rows))
             flipped = rows[correct[rows] != (labels == targets.y[rows])]
             counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
@@ -317,14 +318,23 @@ def _predict_block(task, block, rows, correct):
     for batch in _pack(task, block, rows):
         places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
         rows = np.concatenate([rows for *_, rows in batch])
-        flat, start = task.samples.take(rows), 0
-        for _, features, fill, piece in batch:
-            hide(flat[start : start + len(piece)], features, fill, piece)
-            start += len(piece)
-        flipped = correct[rows] != (task.predictions.of(flat) == task.targets.y[rows])
+        labels = task.predictions.each(partial(_copies, task, batch, rows), len(rows))
+        flipped = correct[rows] != (labels == task.targets.y[rows])
         rows = rows[flipped]
         counts.add_changes(task.targets, places[flipped], rows, correct[rows])
     return counts
+
+
+def _copies(task, batch, rows, part):
+    """Return a part of a batch's `rows`, a slice of them, with each window's features hidden."""
+    flat, start = task.samples.take(rows[part]), 0
+    for _, features, fill, piece in batch:
+        first, last = max(start, part.start), min(start + len(piece), part.stop)
+        if first < last:
+            copies = flat[first - part.start : last - part.start]
+            hide(copies, features, fill, piece[first - start : last - start])
+        start += len(piece)
+    return flat
 
 
 def _pack(task, block, everyone):
@@ -361,11 +371,16 @@ def _count_by_asking(predictor, task, correct, windows, rows):
 
 
 def _ask_block(task, rows, windows, correct, predictor):
-    counts, correct = CorrectnessCounts(task.targets, len(windows)), correct[rows]
-    labels, stats = read_labels(predictor, rows, [task.regions[window] for window in windows])
+    counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
+    regions, correct = [task.regions[window] for window in windows], correct[rows]
+    ask = partial(read_labels, predictor, windows=regions)
+    parts = in_chunks(lambda part: ask(rows[part]), len(rows), len(rows))
+    labels = np.concatenate([labels for labels, _ in parts], axis=1)  # (n_windows, n_rows)
     changed, flipped = np.nonzero((labels == task.targets.y[rows]) != correct)
     counts.add_changes(task.targets, changed, rows[flipped], correct[flipped])
-    return counts, stats
+    for _, stats in parts:
+        totals.update(stats)
+    return counts, totals
 
 
 def _window_blocks(task, windows):

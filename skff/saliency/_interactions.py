@@ -52,8 +52,8 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions can be
-        chosen.
+        As :meth:`~skff.ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions
+        can be chosen.
 
     See Also
     --------
@@ -163,7 +163,7 @@ class Interactions:
             Bound on the expected share of false marks among all marks, in (0, 1).
         method : {"bh", "by"}, default="bh"
             Correction for testing all pairs, of Benjamini and Hochberg or of Benjamini and
-            Yekutieli, as in :meth:`ADSExplanation.significant`.
+            Yekutieli, as in :meth:`~skff.ADSExplanation.significant`.
 
         Returns
         -------

@@ -160,7 +160,7 @@ def lay_out_pixels(sample_shape, image_shape):
     sample_shape : tuple of int
         Shape of one sample of X.
     image_shape : tuple of int or None
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel, from :func:`lay_out_pixels`.
     window_shape, stride : int or tuple of int
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     aggregate : key of AGGREGATES
         Rule that places windows along an axis and gives pixels their value.
 

@@ -82,7 +82,7 @@ def read_data(estimator, X, y, sample_weight):
     estimator : object
         Fitted.
     X, y, sample_weight
-        As in :meth:`ADSExplainer.explain`.
+        As in :meth:`~skff.ADSExplainer.explain`.
 
     Returns
     -------
@@ -315,7 +315,7 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
         Says whether NaN may be filled in.
     data : Data
     fill : float, str, array-like, callable or fill
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel.
     random_state : RandomState

@@ -42,7 +42,7 @@ def deletion_curve(
     Parameters
     ----------
     estimator : object
-        Fitted, as for :class:`ADSExplainer`.
+        Fitted, as for :class:`~skff.ADSExplainer`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -55,7 +55,7 @@ def deletion_curve(
     n_random : int, default=10
         Random orders to compare with.
     image_shape, fill, scoring, max_samples
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score, which gets them divided by the largest.
     n_jobs : int or None, default=None
@@ -70,7 +70,7 @@ def deletion_curve(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a map does not have the shape of the image.
+        As :meth:`~skff.ADSExplainer.explain`; also if a map does not have the shape of the image.
 
     References
     ----------
@@ -317,9 +317,9 @@ def _curves(
     )
     if in_batches and is_accuracy(estimator, scoring):  # the scorer of this name only predicts
         score = make_score(estimator, "accuracy")
-    batches = predictions.hidden_batches if in_batches and score.asks_methods_only else None
+    ask = predictions.ask_hidden if in_batches and score.asks_methods_only else None
     jobs = (
-        delayed(_scores_along)(kind, score, samples, data, features[order], shares, batches)
+        delayed(_scores_along)(kind, score, samples, data, features[order], shares, ask)
         for order in orders
     )
     scores = Parallel(n_jobs=n_jobs)(jobs)
@@ -352,10 +352,10 @@ def _order(importances, rng):
     return np.lexsort((rng.permutation(losses.size), losses))
 
 
-def _scores_along(kind, score, samples, data, features, shares, batches):
+def _scores_along(kind, score, samples, data, features, shares, ask):
     """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown.
 
-    Where ``batches(hidden, fill)`` gives the data batch by batch, the scorer is answered from it.
+    Where ``ask(hidden, fill, method)`` gives a method's answer in batches, the scorer gets that.
     """
     scores = []
     for n_pixels in np.rint(shares * len(features)).astype(int):
@@ -363,11 +363,11 @@ def _scores_along(kind, score, samples, data, features, shares, batches):
         hidden, fill = hidden.ravel(), np.empty((1, 0))
         if len(hidden):
             fill = samples.fill.values(hidden, int(n_pixels))
-        if batches is None:
+        if ask is None:
             flat, remembered = samples.values.astype(samples.dtype), None
             hide(flat, hidden, fill)
         else:
             flat = samples.values
-            remembered = RememberedEstimator(score.estimator, partial(batches, hidden, fill))
+            remembered = RememberedEstimator(score.estimator, partial(ask, hidden, fill))
         scores.append(score(samples.restore(flat), data.y, data.weight, remembered))
     return np.array(scores)

@@ -2,18 +2,17 @@
 
 import warnings
 from collections import Counter
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
+from skff.saliency._parallel import Work, run
 from skff.saliency._samples import FixedFill, hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
@@ -180,7 +179,7 @@ def score(task):
         counts.add_baseline(targets, np.arange(len(correct)), correct)
     window_scores = {name: np.empty(task.n_windows) for name in baseline}
     blocks = _window_blocks(task, np.arange(task.n_windows))
-    results = _run(task, _score_block, blocks, "window", correct, in_batches)
+    results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
@@ -306,7 +305,7 @@ def _count_by_predicting(task, correct, windows, rows):
     # What knows the window is computed for all samples anyway.
     parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
     for part in parts:  # for each window a part of the rows is read again, not all of them
-        start, results = 0, _run(task, _predict_block, blocks, "window", part, correct)
+        start, results = 0, _run(task, _predict_block, blocks, len(part), part, correct)
         for block, found in zip(blocks, results, strict=True):
             counts.add(found, slice(start, start + len(block)))
             start += len(block)
@@ -364,7 +363,7 @@ def _count_by_asking(predictor, task, correct, windows, rows):
     for part in task.samples.parts(rows):
         opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
         blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
-        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
+        for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
             counts.add(found)
             totals.update(stats)
     return counts, dict(totals)
@@ -397,18 +396,22 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, work, blocks, unit, *args):
-    """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    backend, _ = get_active_backend()
-    # Some backends, multiprocessing and ray among them, return all results at the end only.
-    as_generator = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+def _run(task, function, blocks, n_pairs, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress.
+
+    It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
+    """
+    work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
+    results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
+    total = n_pairs * sum(map(len, blocks))
     with tqdm(
-        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
     ) as progress:
-        # Stop the workers even if an interrupt comes while nobody waits for them.
-        with closing(results) if as_generator else nullcontext(results) as results:
+        with closing(results):
             for block, result in zip(blocks, results, strict=True):
-                progress.update(len(block))
+                progress.update(n_pairs * len(block))
                 yield result
+
+
+def _on_block(function, task, args, block):
+    return function(task, block, *args)

@@ -110,7 +110,7 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Interactions:
     """Interactions of pairs of regions, in units of the score.
 
@@ -153,6 +153,13 @@ class Interactions:
     names: np.ndarray
     scoring: str
     n_samples: int
+
+    def __repr__(self):
+        return (
+            f"<Interactions: of {self.scoring} between {len(self.names)} regions on "
+            f"{self.n_samples} samples, from {np.nanmin(self.matrix):+.3g} to "
+            f"{np.nanmax(self.matrix):+.3g}>"
+        )
 
     def significant(self, alpha=0.05, *, method="bh"):
         """Mark the pairs whose interaction differs from 0.

@@ -1,5 +1,6 @@
 """Regions, windows or groups of pixels: what each hides, and which of them each pixel reads."""
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import isqrt, prod
@@ -197,6 +198,24 @@ def _check_image_shape(image_shape):
     for length in image_shape:
         check_parameters({"image_shape": [COUNT]}, {"image_shape": length})
     return tuple(int(length) for length in image_shape)
+
+
+def hint_at_colours(n_features):
+    """Warn where rows of numbers may be images with three channels.
+
+    Parameters
+    ----------
+    n_features : int
+        Of a sample that was taken for a sequence.
+    """
+    side = isqrt(n_features // 3)
+    if 3 * side * side == n_features and side * side >= SMALLEST_SQUARE:
+        warnings.warn(
+            f"Took {n_features} features for a sequence. If they are images of {side} x {side} "
+            f"pixels in three colours, set image_shape=({side}, {side}, 3); if they are not, set "
+            f"image_shape=({n_features},).",
+            stacklevel=4,
+        )
 
 
 def _lay_out_flat(flat, image_shape):

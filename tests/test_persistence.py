@@ -224,8 +224,8 @@ def test_what_could_not_be_loaded_is_not_saved(path):
     assert not path.exists()
 
 
-def test_callbacks_stay_behind(path):
-    clf = FFClassifier().set_callbacks(Recorder())
+def test_callbacks_and_the_path_of_a_checkpoint_stay_behind(path):
+    clf = FFClassifier(checkpoint=path).set_callbacks(Recorder())
     assert_same(there_and_back(clf, path), FFClassifier())
 
 
@@ -415,6 +415,7 @@ MODEL_LIES = {
         lambda _, document: document["parameters"].update(loss="symba", negatives="all"),
         "negatives='all'",
     ),
+    "a place to write to": (put("/etc/evil", *PARAMETER, "checkpoint"), "checkpoint"),
     "a parameter too many": (put(1, *PARAMETER, "evil"), "evil"),
     "a device of no kind": (put("evil", *PARAMETER, "device"), "device"),
     "a component of no name": (

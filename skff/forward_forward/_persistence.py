@@ -94,6 +94,8 @@ def to_parts(classifier):
 
 
 def _encode_parameter(name, value, arrays):
+    if name == "checkpoint":  # a file from others must not say where `fit` writes
+        return None
     if isinstance(value, torch.device):
         return {"torch.device": str(value)}
     return encode(name, value, arrays, COMPONENTS.get(name, ()))
@@ -197,6 +199,8 @@ def _decode_parameters(nodes, arrays):
 
 
 def _decode_parameter(name, node, arrays):
+    if name == "checkpoint" and node is not None:
+        raise ValueError(f"its checkpoint is {node!r}, not None")
     if name == "device" and isinstance(node, dict):
         check_fields("device", node, {"torch.device"})
         return torch.device(node["torch.device"])

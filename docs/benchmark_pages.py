@@ -22,8 +22,12 @@ from _report import changes_table, contestants_table, verdict_table
 from _summary import (
     REFERENCE,
     by_contestant,
+    cuda_explanation_table,
+    cuda_training_table,
     describe_figures,
     describe_settings,
+    hinton_changes_table,
+    hinton_networks_table,
     layer_table,
     one_per_seed,
     ratios,
@@ -144,6 +148,15 @@ def settings_tables(rows):
     return [("Recipes and other settings", header, body)]
 
 
+def hinton_tables(rows):
+    """Return the tables of what matters in Hinton's recipe, and of the networks it trained."""
+    tabulated = {
+        "Networks trained by the recipe": hinton_networks_table(rows),
+        "What matters: error on held-out images": hinton_changes_table(rows),
+    }
+    return [(title, header, body) for title, (header, body) in tabulated.items() if body]
+
+
 def paper_claims_tables(rows):
     """Return a table per data set of the paper's claims, with what was found."""
     return [(TITLES[data], *_split(verdict_table(rows, data))) for data in _datasets(rows)]
@@ -171,6 +184,21 @@ def _settings(row):
     return describe_settings(row["settings"])
 
 
+def cuda_tables(rows):
+    """Return a table per GPU, data set and network of training, then one of saliency."""
+    trained = [row for row in rows if row["part"] == "train" and row["gpu"]]
+    groups = _grouped(trained, lambda row: (row["gpu"], row["data"], tuple(row["hidden"])))
+    tables = [
+        (f"Training on {gpu}: {TITLES[data]}, {_name(hidden)}", *_titled(cuda_training_table(own)))
+        for (gpu, data, hidden), own in groups.items()
+    ]
+    explained = [row for row in rows if row["part"] == "explain" and row["gpu"]]
+    return tables + [
+        (f"Accuracy Differential Saliency on {gpu}", *cuda_explanation_table(own))
+        for gpu, own in _grouped(explained, lambda row: row["gpu"]).items()
+    ]
+
+
 TABLES = {
     "training": ("training", training_tables),
     "layers": ("training", layers_tables),
@@ -181,6 +209,8 @@ TABLES = {
     "tabular": ("tabular", tabular_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
+    "cuda": ("cuda", cuda_tables),
+    "hinton": ("hinton", hinton_tables),
     "paper_claims": ("reproduction", paper_claims_tables),
     "paper_contestants": ("reproduction", paper_contestants_tables),
     "paper_changes": ("reproduction", paper_changes_tables),
@@ -192,10 +222,11 @@ def table_source(name):
     """Return the reStructuredText of some tables, each below its title, most of them folded."""
     file, tabulate = TABLES[name]
     rows = read(file)
-    if not rows:
+    tables = tabulate(rows) if rows else []
+    if not tables:
         return [missing(file), ""]
     source = []
-    for title, header, body in tabulate(rows):
+    for title, header, body in tables:
         if name in UNFOLDED:
             source += [f".. rubric:: {title}", ""]
         else:
@@ -253,6 +284,25 @@ def number(text):
         return str(len(own))
     digits, unit = {"nll": (3, ""), "ece": (2, " %"), "peak_mb": (0, " MB")}[figure]
     return f"{statistics.median(row[figure] for row in own):.{digits}f}{unit}"
+
+
+def headline_source():
+    """Return the reStructuredText of the landing page's two figures."""
+    error, loop = (number(f"error mnist {name} 500-500") for name in ("ff", "torch-lean"))
+    of_ads = {"data": "mnist", "model": "ff", "window": 3, "contestant": "incremental engine"}
+    found = [row["speedup"] for row in read("ads") if of_ads.items() <= row.items()]
+    speedup = f"{found[0]:.0f} times" if found else NOT_MEASURED
+    cards = {
+        error: "test error on MNIST with two layers of 500 units; a backprop network with the same "
+        f"regularization has {loop}",
+        speedup: "faster than a plain loop over all windows: the map of 10,000 MNIST images",
+    }
+    source = [".. grid:: 1 2 2 2", "    :gutter: 3", ""]
+    for figure, text in cards.items():
+        source += ["    .. grid-item-card::", "        :link: benchmarks"]
+        source += ["        :link-type: doc", "        :text-align: center", ""]
+        source += [f"        **{figure}**", "", f"        {text}", ""]
+    return source
 
 
 def machines():

@@ -36,6 +36,7 @@ from skff.forward_forward.goodness import GOODNESS, MeanSquare
 from skff.forward_forward.losses import LOSSES, SymBa
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SOLVERS
 from skff.persistence import InconsistentVersionWarning
 from skff.recipes import RECIPES
@@ -88,6 +89,7 @@ def assert_same(found, expected):
         {},
         {"solver": "sgd", "overlay": "append", "loss": SymBa(3.0)},
         {"readout": "softmax", "overlay": "replace"},
+        {"readout": Softmax(0.03, weight_decay=0.1), "solver": "sgd"},
     ],
     ids=str,
 )
@@ -144,6 +146,7 @@ PARAMETERS = [
     {"device": torch.device("cpu")},
     {"device": torch.device("cuda:1")},
     {"augment": ImageShift(2, image_shape=(2, 3))},
+    {"readout": Softmax(0.03, weight_decay=0.1)},
 ]
 COMPONENTS = [
     params_for(name, value)
@@ -418,6 +421,9 @@ MODEL_LIES = {
     "a generator of no state": (generator_counters(-1, 0), "generator|mt19937"),
     "a generator too small": (array("trainer.generator", lambda state: state[:4]), "4 bytes"),
     "another number of updates": (put(-1, *TRAINER, "n_updates"), "updates"),
+    "a head that no trainer has": (put(None, *TRAINER, "head"), "head of None"),
+    "rates of groups that are not": (put([0.1], *TRAINER, "last_rates"), "1 last rates"),
+    "a negative rate": (put([0.1, -0.1], *TRAINER, "last_rates"), "last rate"),
     "moments of nothing": (put([[99, ["step"]]], *TRAINER, "updated"), "index"),
     "moments too few": (put([[0, ["step"]]], *TRAINER, "updated"), "optimizer"),
     "negative squares": (entry("trainer.optimizer.0.exp_avg_sq", -1.0), "negative"),

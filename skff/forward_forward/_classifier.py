@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
@@ -75,10 +76,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ``training="simultaneous"``. "auto" is "all" or "hard", as the loss needs.
     training : {"simultaneous", "greedy"}, default="simultaneous"
         Whether every batch updates all layers or the layers are trained one after another.
-    readout : {"goodness", "softmax"}, default="goodness"
+    readout : {"goodness", "softmax"} or Softmax, default="goodness"
         How predictions are made: by the goodness of every label, or by a linear softmax head on
         the normalised activities of all layers but the first (unless it is the only one) under a
-        neutral label. The head is trained along without changing the layers.
+        neutral label. The head is trained along without changing the layers, at their learning
+        rate unless an instance such as ``Softmax(learning_rate_init=0.01)`` sets its own.
     skip_first_goodness : bool, default=False
         Whether to leave the first layer out of the summed goodness; needs at least two layers.
     peer_normalization : float in [0, inf), default=0.0
@@ -220,6 +222,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints = parameters.CONSTRAINTS
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
 
     def __init__(
         self,

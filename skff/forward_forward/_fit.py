@@ -28,6 +28,7 @@ from skff.forward_forward._torch import computing, resolve_device
 from skff.forward_forward._trainer import SCHEDULES, Trainer, inverse_sqrt
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import READOUTS
 from skff.forward_forward.solvers import SOLVERS
 
 UNUSABLE_IN_PARTIAL_FIT = {
@@ -150,7 +151,7 @@ def _initialized(estimator, X, classes, rule, generator):
         label_scale=estimator.label_scale,
         every_layer=reads_label_everywhere(overlay),
         generator=generator,
-        head=estimator.readout == "softmax",
+        head=estimator.readout != "goodness",
         center=center,
         input_scale=math.sqrt(len(center)) / norm,  # samples get an rms of about 1
         overlay=overlay,
@@ -188,6 +189,7 @@ def _train(estimator, progress, checkpoint, rule, samples, held_out, hook_argume
         progress.history,
         hook_arguments,
         max_iter=max_iter,
+        n_phases=len(phases),
         n_before=count_epochs(progress.history),
         verbose=estimator.verbose,
     )
@@ -289,17 +291,20 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     start, factor = perf_counter(), schedule(0.0)
     loss, win_share = trainer.epoch(data, rule, batch_size=batch_size, schedule=schedule)
     n_layers = len(trainer.layers)
-    for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
-        _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
+    rate, head_rate = trainer.learning_rate, trainer.head_learning_rate
+    for name, value in zip(_names(trainer.layers), loss, strict=False):
+        _check_finite(value, f"a loss of {value} in {name}", epoch, rate)
+    if trainer.head:
+        _check_finite(loss[-1], f"a loss of {loss[-1]} in the softmax head", epoch, head_rate)
     for name, index in zip(_names(trainer.layers), trainer.layers, strict=True):
         tensors = trainer.network.layers[index].tensors()
         size = sum(float(tensor.square().sum()) for tensor in tensors)
-        _check_finite(size, f"weights that are not finite in {name}", epoch, trainer)
+        _check_finite(size, f"weights that are not finite in {name}", epoch, rate)
     record = {
         "epoch": epoch + 1,
         "layers": list(trainer.layers),
         "seconds": perf_counter() - start,
-        "learning_rate": trainer.learning_rate * factor,
+        "learning_rate": (rate if n_layers else head_rate) * factor,
         "loss": loss[:n_layers],
         "positive_share": win_share[:n_layers],
     }
@@ -312,11 +317,11 @@ def _names(layers):
     return [f"layer {layer + 1}" for layer in layers]
 
 
-def _check_finite(value, what, epoch, trainer):
+def _check_finite(value, what, epoch, learning_rate):
     if not math.isfinite(value):
         raise ValueError(
             f"Got {what} at epoch {epoch + 1}, but expected finite numbers: lower "
-            f"learning_rate_init (now {trainer.learning_rate}) or label_scale."
+            f"learning_rate_init (now {learning_rate}) or label_scale."
         )
 
 
@@ -386,6 +391,7 @@ def _trainer_for_passes(estimator, task, rule, go_on):
         learning = average.to(average.device)
         trainer = _make_trainer(estimator, learning, layers, generator, head, average)
     trainer.learning_rate = estimator.learning_rate_init
+    trainer.head = parameters.component(READOUTS, estimator.readout)
     return trainer
 
 
@@ -418,7 +424,7 @@ def _make_trainer(estimator, network, layers, generator, head, average=None):
         learning_rate=estimator.learning_rate_init,
         weight_decay=estimator.weight_decay,
         precision=estimator.matmul_precision,
-        head=head,
+        head=parameters.component(READOUTS, estimator.readout) if head else None,
         average=average,
     )
 

@@ -15,6 +15,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, SymBa, compares_all
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 FEW_FEATURES = 64
@@ -30,7 +31,7 @@ CONSTRAINTS = {
     "loss": [StrOptions({"auto", *LOSSES}), callable],
     "negatives": [StrOptions({"auto", "all", *NEGATIVES}), callable],
     "training": [StrOptions({"simultaneous", "greedy"})],
-    "readout": [StrOptions({"goodness", "softmax"})],
+    "readout": [StrOptions(set(READOUTS)), Softmax],
     "skip_first_goodness": ["boolean"],
     "peer_normalization": [Interval(Real, 0, None, closed="left")],
     "augment": [callable, None],
@@ -85,7 +86,7 @@ def check(estimator):
     _check_solver(estimator.solver)
     rule = learning_rule(estimator)
     needs = getattr(rule.negatives, "needs", None)
-    learns_along = (estimator.readout, estimator.training) == ("softmax", "simultaneous")
+    learns_along = estimator.readout != "goodness" and estimator.training == "simultaneous"
     if needs == "readout" and not learns_along:
         raise ValueError(
             f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "

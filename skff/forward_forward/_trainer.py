@@ -51,13 +51,13 @@ class Trainer:
     solver : AdamW or SGD
         A value of `SOLVERS`, or one of the same form.
     learning_rate : float
-        Before the schedule.
+        Of the layers, before the schedule.
     weight_decay : float, default=0.0
-        Decoupled; spares the biases.
+        Of the layers. Decoupled; spares the biases.
     precision : {"highest", "high", "medium"}, default="highest"
         "medium" multiplies in bfloat16 where the processor does.
-    head : bool, default=False
-        Whether the network's softmax head learns too.
+    head : Softmax, default=None
+        Settings of the network's softmax head if it learns too.
     average : Network, default=None
         Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
         as the fourth power of k. It is to the network what a fallen learning rate would be,
@@ -79,7 +79,7 @@ class Trainer:
         learning_rate,
         weight_decay=0.0,
         precision="highest",
-        head=False,
+        head=None,
         average=None,
     ):
         self.network = network
@@ -95,6 +95,18 @@ class Trainer:
         self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
         self.scratch = Scratch()
         self.optimizer = self._make_optimizer()
+
+    @property
+    def head_learning_rate(self):
+        """Learning rate of the softmax head before the schedule: its own, or that of the layers."""
+        own = self.head and self.head.learning_rate_init
+        return self.learning_rate if own is None else own
+
+    @property
+    def head_weight_decay(self):
+        """Weight decay of the softmax head: its own, or that of the layers."""
+        own = self.head and self.head.weight_decay
+        return self.weight_decay if own is None else own
 
     def epoch(self, data, rule, *, batch_size, schedule):
         """Pass once over the data in a random order, updating the layers after every batch.
@@ -131,11 +143,11 @@ class Trainer:
                     rule,
                     self.layers,
                     self.generator,
-                    head=self.head,
+                    head=self.head is not None,
                     peers=self.peers,
                     scratch=self.scratch,
                 )
-                self._update(self.learning_rate * schedule(start / len(order)))
+                self._update(schedule(start / len(order)))
         self._clear_denormal_moments()
         # The only read from the device in the whole epoch.
         return (totals / len(order)).tolist()
@@ -179,8 +191,14 @@ class Trainer:
         return new
 
     def _make_optimizer(self):
-        tensors = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
-        return self.solver.make(tensors + self.network.head * self.head, self.learning_rate)
+        """Return an optimizer with a group of parameters for the layers and one for the head."""
+        layers = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
+        head = [] if self.head is None else self.network.head
+        first, *others = [tensors for tensors in (layers, head) if tensors]
+        optimizer = self.solver.make(first, self.learning_rate)
+        for tensors in others:
+            optimizer.add_param_group({"params": tensors})
+        return optimizer
 
     @contextmanager
     def _rounded_weights(self):
@@ -196,13 +214,16 @@ class Trainer:
             for layer in self.network.layers:
                 layer.rounded = None
 
-    def _update(self, rate):
-        (group,) = self.optimizer.param_groups
-        group["lr"] = rate
-        if self.weight_decay:  # ours for both solvers: torch couples that of SGD to the gradient
-            for tensor in group["params"]:
-                if tensor.ndim == 2:
-                    tensor.mul_(1 - rate * self.weight_decay)
+    def _update(self, factor):
+        """Update the weights, with a factor on the learning rates."""
+        settings = [(self.learning_rate, self.weight_decay)] if self.layers else []
+        settings.append((self.head_learning_rate, self.head_weight_decay))
+        for group, (rate, decay) in zip(self.optimizer.param_groups, settings, strict=False):
+            group["lr"] = rate * factor
+            if decay:  # ours for both solvers: torch couples that of SGD to the gradient
+                for tensor in group["params"]:
+                    if tensor.ndim == 2:
+                        tensor.mul_(1 - group["lr"] * decay)
         self.optimizer.step()
         self.optimizer.zero_grad()  # before the next gradients take as much memory again
         for layer in self.layers:

@@ -37,7 +37,7 @@ class OcclusionPredictor(Protocol):
 
     An estimator that can predict faster when only a few features change offers the method
     ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`, and
-    :class:`ADSExplainer` then asks the object it returns, which has to be picklable for
+    :class:`~skff.ADSExplainer` then asks the object it returns, which has to be picklable for
     ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
     samples with nothing hidden, and for some with a few of the windows hidden.
     """

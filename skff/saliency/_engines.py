@@ -2,19 +2,18 @@
 
 import warnings
 from collections import Counter
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
 from skff.saliency._checkpoint import Journal
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
+from skff.saliency._parallel import Work, run
 from skff.saliency._samples import FixedFill, hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
@@ -186,7 +185,7 @@ def score(task):
     sums = {f"score {k}": scores for k, scores in enumerate(window_scores.values())}
     measurement = task.journal.begin(sums | ({} if counts is None else vars(counts)))
     blocks = measurement.left(_window_blocks(task, np.arange(task.n_windows)))
-    results = _run(task, _score_block, blocks, "window", correct, in_batches)
+    results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
@@ -315,7 +314,7 @@ def _count_by_predicting(task, correct, windows, rows):
     parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
     for part in parts:  # for each window a part of the rows is read again, not all of them
         left = measurement.left(blocks)
-        results = _run(task, _predict_block, left, "window", part, correct)
+        results = _run(task, _predict_block, left, len(part), part, correct)
         for block, found in zip(left, results, strict=True):
             counts.add(found, np.searchsorted(windows, block))
             measurement.keep()
@@ -377,7 +376,7 @@ def _count_by_asking(predictor, task, correct, windows, rows):
         if not blocks:
             continue
         opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
-        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
+        for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
             counts.add(found)
             totals.update(stats)
             measurement.keep()
@@ -411,19 +410,23 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, work, blocks, unit, *args):
-    """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    backend, _ = get_active_backend()
-    # Some backends, multiprocessing and ray among them, return all results at the end only.
-    as_generator = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
+def _run(task, function, blocks, n_pairs, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress.
+
+    It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
+    """
     task = replace(task, journal=None)  # which workers do not need
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+    work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
+    results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
+    total = n_pairs * sum(map(len, blocks))
     with tqdm(
-        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
     ) as progress:
-        # Stop the workers even if an interrupt comes while nobody waits for them.
-        with closing(results) if as_generator else nullcontext(results) as results:
+        with closing(results):
             for block, result in zip(blocks, results, strict=True):
-                progress.update(len(block))
+                progress.update(n_pairs * len(block))
                 yield result
+
+
+def _on_block(function, task, args, block):
+    return function(task, block, *args)

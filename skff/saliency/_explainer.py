@@ -3,6 +3,7 @@
 import os
 import warnings
 from dataclasses import dataclass, replace
+from math import ceil, prod
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
 from skff.saliency._checkpoint import Journal, open_journal
 from skff.saliency._counts import make_targets
@@ -22,18 +24,29 @@ from skff.saliency._parameters import (
     LEVEL,
     MAX_SAMPLES,
     N_JOBS,
+    check_lengths,
     check_parameters,
 )
 from skff.saliency._regions import (
     AGGREGATES,
     Regions,
     group_regions,
+    hint_at_colours,
     lay_out_pixels,
     sliding_windows,
 )
-from skff.saliency._samples import check_fitted, draw_samples, make_samples, read_data
+from skff.saliency._samples import (
+    check_fitted,
+    count_samples,
+    draw_samples,
+    make_samples,
+    read_data,
+)
 from skff.saliency._scoring import Predictions, is_accuracy, make_scores, several
 from skff.saliency._sequential import StoppingRule
+
+FEW_SAMPLES = 2000  # all of which coarse windows take
+MIN_COARSE = 500  # samples that coarse windows take of more
 
 
 class ADSExplainer(BaseEstimator):
@@ -118,8 +131,9 @@ class ADSExplainer(BaseEstimator):
         Level of the sequential mode, for each window, and of what is significant for `refine`.
     refine : int, tuple of int or None, default=None
         Shape of finer windows that explain, at `stride`, only the pixels that the windows of
-        `window_shape` find significant at `alpha`; these are laid at strides of half their sides.
-        Pixels without significance are NaN. None explains all pixels with one shape.
+        `window_shape` find significant at `alpha`; these are laid at strides of half their sides,
+        and of more than 2,000 samples take a part only. Other pixels are NaN, with a p-value of 1.
+        None explains all pixels with one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
     verbose : int, default=0
@@ -278,6 +292,9 @@ class ADSExplainer(BaseEstimator):
             return study.explain()
         return [study.explain(channel) for channel in range(study.regions.n_channels)]
 
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
+
     def __getstate__(self):
         return with_version(super().__getstate__())
 
@@ -292,24 +309,51 @@ class ADSExplainer(BaseEstimator):
     def _explain_coarse_to_fine(self, X, y, sample_weight, journal):
         """Explain with coarse windows, then with finer ones where these are significant."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        params = {"refine": None, "random_state": seed}
-        sides = np.atleast_1d(self.window_shape)
-        strides = tuple(max(1, int(side) // 2) for side in sides)
+        explainer = with_params(self, refine=None, random_state=seed)
+        strides = tuple(max(1, int(side) // 2) for side in np.atleast_1d(self.window_shape))
         stride = strides if len(strides) > 1 else strides[0]
-        coarse = with_params(self, **params, stride=stride)._explain(X, y, sample_weight, journal)
-        mask = coarse.significant(self.alpha)
-        if not mask.any():
+        coarse, n_pairs = with_params(explainer, stride=stride), 0
+        for max_samples in self._coarse_samples(X, y, sample_weight):
+            coarse = with_params(coarse, max_samples=max_samples)
+            found = coarse._explain(X, y, sample_weight, journal)
+            n_pairs += len(found.window_scores) * found.n_samples
+            mask = found.significant(self.alpha)
+            if mask.any():
+                break
+        else:
             warnings.warn(
                 f"Found no significant pixel with windows of {self.window_shape}: returned their "
                 f"map, without finer windows of {self.refine}.",
                 stacklevel=4,
             )
-            return coarse
-        finer = params | {"window_shape": self.refine, "mask": mask}
-        fine = with_params(self, **finer)._explain(X, y, sample_weight, journal)
-        n_coarse = len(coarse.window_scores) * coarse.n_samples
-        stats = {"coarse_pairs": n_coarse, "fine_pairs": len(fine.window_scores) * fine.n_samples}
-        return replace(fine, engine_stats=(fine.engine_stats or {}) | stats)
+            return found
+        fine = with_params(explainer, window_shape=self.refine, mask=mask)
+        fine = fine._explain(X, y, sample_weight, journal)
+        # What is not looked at counts as tested: fewer tests in places that the same samples have
+        # chosen would make more of the p-values significant than are.
+        p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
+        n_fine = len(fine.window_scores) * fine.n_samples
+        stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
+        return replace(fine, p_values=p_values, engine_stats=stats)
+
+    def _coarse_samples(self, X, y, sample_weight):
+        """Yield how many samples coarse windows take: a part of them, then all if in vain.
+
+        The drop of a window mostly grows at least in proportion to its area. Of areas A and a, the
+        coarse one is then as many standard errors above 0 on n (a / A)^2 samples as the fine one
+        on all n; half as many more are taken for safety.
+        """
+        data = read_data(self.estimator, X, y, sample_weight)
+        n_axes = lay_out_pixels(data.sample_shape, self.image_shape).ndim - 1
+        coarse, fine = (
+            prod(check_lengths(name, getattr(self, name), n_axes))
+            for name in ("window_shape", "refine")
+        )
+        n_samples = count_samples(data, self.max_samples)
+        n_part = max(MIN_COARSE, ceil(1.5 * n_samples * (fine / coarse) ** 2))
+        if n_samples > FEW_SAMPLES and n_part < n_samples:
+            yield n_part
+        yield n_samples
 
     def _check_parameters(self):
         check_parameters(self._parameter_constraints, self.get_params(deep=False))
@@ -334,6 +378,8 @@ class ADSExplainer(BaseEstimator):
         rng = check_random_state(self.random_state)
         data = read_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(data.sample_shape, self.image_shape)
+        if self.image_shape is None and len(data.sample_shape) == 1 and data.columns is None:
+            hint_at_colours(*data.sample_shape)
         regions = self._make_regions(pixel_features, data.columns)
         data = draw_samples(self.estimator, data, max_samples=self.max_samples, random_state=rng)
         samples = make_samples(

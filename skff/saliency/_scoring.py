@@ -1,6 +1,7 @@
 """What the score is, whether it is plain accuracy, and the predictions that accuracy counts."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, wraps
 from inspect import getattr_static
 from math import inf, isfinite
@@ -144,7 +145,9 @@ def make_score(estimator, scoring):
         return Score(estimator, SCORERS[scoring], scoring, asks_methods_only=True)
     names = sorted({*get_scorer_names(), *SCORERS})
     if scoring not in names:
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
+        close = " or ".join(map(repr, get_close_matches(scoring, names)))
+        hint = f" Did you mean {close}?" if close else ""
+        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.{hint}")
     return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
 
 
@@ -296,6 +299,11 @@ class Predictions:
                 "one label per sample."
             )
         return labels
+
+    def in_batches(self, flat):
+        """Predict flat samples, which the estimator may write to, a part of them at a time."""
+        batches = range(0, len(flat), self.batch_rows)
+        return np.concatenate([self.of(flat[start : start + self.batch_rows]) for start in batches])
 
     @property
     def batch_rows(self):

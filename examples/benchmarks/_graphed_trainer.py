@@ -1,0 +1,82 @@
+"""Training of `FFClassifier` by CUDA graphs: not part of skff before it is measured on a GPU."""
+
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from _cuda_graphs import GraphedSteps
+
+from skff.forward_forward import _fit, _gradients
+from skff.forward_forward._gradients import batch_gradients
+from skff.forward_forward._trainer import Trainer
+
+
+@contextmanager
+def graphed_batches():
+    """Let every fit in this block replay its batches; not for several threads."""
+    with mock.patch.object(_fit, "Trainer", GraphedTrainer):
+        yield
+
+
+@contextmanager
+def all_samples():
+    """Let weights learn from all samples of a batch on a CPU too, as they do on a GPU."""
+    with mock.patch.object(_gradients, "_draw_samples", lambda *arguments: (None, None)):
+        yield
+
+
+class GraphedTrainer(Trainer):
+    """A trainer of `FFClassifier` whose batches replay one captured graph.
+
+    It takes the place of the trainer of one fit, which has one set of data, one rule and one batch
+    size; see `Trainer`.
+    """
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        shape = 2, len(self.layers) + self.head
+        self.totals = torch.zeros(shape, device=self.network.device)
+        self.rounded = None
+        self.steps = None
+
+    def epoch(self, data, rule, *, batch_size, schedule):
+        """Pass once over the data; see `Trainer.epoch`."""
+        order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
+        self.totals.zero_()
+        with self._rounded_weights() as dtype:
+            if self.steps is None:
+
+                def learn(rows):
+                    self._learn(data, rule, rows, dtype)
+
+                self.steps = GraphedSteps(learn, min(batch_size, len(order)), self.generator)
+            for start in range(0, len(order), batch_size):
+                self.rate.fill_(self.learning_rate * schedule(start / len(order)))
+                self.steps(order[start : start + batch_size])
+        self._clear_denormal_moments()
+        return (self.totals / len(order)).tolist()
+
+    def _learn(self, data, rule, rows, dtype):
+        f, y, weight = data.batch(rows, self.generator)
+        learning = {"head": self.head, "peers": self.peers, "scratch": self.scratch}
+        batch = self.network, f.to(dtype), y, weight, rule, self.layers, self.generator
+        self.totals += batch_gradients(*batch, **learning)
+        self._update(self.rate)
+
+    def _make_optimizer(self):
+        optimizer = super()._make_optimizer()
+        self.rate = torch.tensor(self.learning_rate, device=self.network.device)
+        for group in optimizer.param_groups:
+            group |= {"lr": self.rate, "capturable": True}
+        return optimizer
+
+    @contextmanager
+    def _rounded_weights(self):
+        with super()._rounded_weights() as dtype:
+            if dtype == torch.bfloat16:
+                layers = self.network.layers
+                # A graph finds the rounded weights where they were when it was captured.
+                self.rounded = self.rounded or [layer.rounded for layer in layers]
+                for layer, rounded in zip(layers, self.rounded, strict=True):
+                    layer.rounded = rounded.copy_(layer.weight)
+            yield dtype

@@ -172,9 +172,9 @@ class Trainer:
     def state_after_a_step(self):
         """Return a state such as this trainer has after an update, of unspecified values."""
         other = self.copy()
-        (group,) = other.optimizer.param_groups
-        for tensor in group["params"]:
-            tensor.grad = torch.zeros_like(tensor)
+        for group in other.optimizer.param_groups:
+            for tensor in group["params"]:
+                tensor.grad = torch.zeros_like(tensor)
         other.optimizer.step()
         return other.state()
 

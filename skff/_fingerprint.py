@@ -18,13 +18,15 @@ LONGEST = 120  # characters of a readable description
 VERSIONED = {"builtins", "numpy", "scipy", "skff", "sklearn", "torch"}
 
 
-def describe(value):
+def describe(value, without=None):
     """Describe a value: equal values have equal descriptions, others differ.
 
     Parameters
     ----------
     value : object
         Numbers, text, containers, arrays, tensors, functions, and objects that can be pickled.
+    without : re.Pattern, default=None
+        Attributes of objects and keys of dicts to leave out, wherever it finds a match.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def describe(value):
         If nothing tells the value from another one of its type.
     """
     try:
-        text = _describe(value, ())
+        text = _describe(value, (), without)
     except RecursionError:
         raise ValueError(f"Got {type(value).__name__} nested too deeply to be described.") from None
     return text if len(text) <= LONGEST else f"{_name(type(value))} {_digest(text)}"
@@ -60,7 +62,7 @@ def describe_array(array):
     """
     array = np.atleast_1d(array)
     if array.dtype.hasobject:
-        return f"object {array.shape} {_digest(_describe(array.tolist(), ()))}"
+        return f"object {array.shape} {_digest(_describe(array.tolist(), (), None))}"
     n_rows = max(1, BLOCK * len(array) // max(1, array.nbytes))
     starts = range(0, len(array), n_rows)
     return describe_blocks((array[i : i + n_rows] for i in starts), array.dtype, array.shape)
@@ -89,11 +91,11 @@ def _digest(text):
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:N_DIGITS]
 
 
-def _describe(value, above):
+def _describe(value, above, without):
     """Describe a value inside of others, whose ids are `above`."""
     if id(value) in above:
         return "(above)"
-    inner = partial(_describe, above=(*above, id(value)))
+    inner = partial(_describe, above=(*above, id(value)), without=without)
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or value is ... or type(value) in (bool, str, bytes):
@@ -107,7 +109,8 @@ def _describe(value, above):
     if type(value) in (set, frozenset):  # whose order is another one in each process
         return f"{{{', '.join(sorted(map(inner, value)))}}}"
     if type(value) is dict:
-        pairs = sorted(f"{inner(key)}: {inner(item)}" for key, item in value.items())
+        kept = [key for key in value if not _is_left_out(key, without)]
+        pairs = sorted(f"{inner(key)}: {inner(value[key])}" for key in kept)
         return f"{{{', '.join(pairs)}}}"
     if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
         return describe_array(value.detach().cpu().numpy())
@@ -120,6 +123,10 @@ def _describe(value, above):
     if isinstance(value, MethodType):
         return f"{_name(value)} of {inner(value.__self__)}"
     return _describe_object(value, inner)
+
+
+def _is_left_out(key, without):
+    return without is not None and isinstance(key, str) and without.search(key) is not None
 
 
 def _name(value):
@@ -169,6 +176,6 @@ def _describe_object(value, inner):
         return f"{_name(cls)} {reduced}"
     _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
     arguments = [argument for argument in arguments if argument is not cls]
-    parts = [arguments, state, list(items or ()), list(pairs or ())]
-    shown = ", ".join(inner(part) for part in parts if part)
+    parts = map(inner, [arguments, state, list(items or ()), dict(pairs or ())])
+    shown = ", ".join(part for part in parts if part not in ("[]", "None", "{}"))
     return f"{_name(cls)}{_code_of_class(cls, inner)} {shown}".rstrip()

@@ -63,7 +63,7 @@ def measure_backprop(run, rank=0, size=1):
     n_batches = run["samples"] // run["batch_size"]
     return {
         "epoch_seconds": [end - start for start, end in pairwise(ends)],
-        "epoch_bytes": 4 * n_weights * n_batches * (size > 1),
+        "epoch_bytes": 4 * n_weights * n_batches * size * (size > 1),
     }
 
 

@@ -3,13 +3,14 @@
 import warnings
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
+from skff.saliency._checkpoint import Journal
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
 from skff.saliency._parallel import Work, run
@@ -44,6 +45,8 @@ class Task:
     n_jobs : int or None
     verbose : int
         Shows progress with the time left if above 0.
+    journal : Journal
+        Where what is added up is kept, and how far it is already.
     """
 
     predictions: Predictions
@@ -54,6 +57,7 @@ class Task:
     stopping: StoppingRule | None = None
     n_jobs: int | None = None
     verbose: int = 0
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def estimator(self):
@@ -150,7 +154,7 @@ def _refuse(name, reason, substitute):
     """Raise if an engine that is not valid was asked for by name, else warn."""
     if name != "auto":
         raise ValueError(f"{reason}: use engine={substitute!r}.")
-    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=5)
+    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=6)
 
 
 def score(task):
@@ -177,14 +181,17 @@ def score(task):
         correct = task.predictions.read(labels, len(targets.y)) == targets.y
         counts = CorrectnessCounts(targets, task.n_windows)
         counts.add_baseline(targets, np.arange(len(correct)), correct)
-    window_scores = {name: np.empty(task.n_windows) for name in baseline}
-    blocks = _window_blocks(task, np.arange(task.n_windows))
+    window_scores = {name: np.zeros(task.n_windows) for name in baseline}
+    sums = {f"score {k}": scores for k, scores in enumerate(window_scores.values())}
+    measurement = task.journal.begin(sums | ({} if counts is None else vars(counts)))
+    blocks = measurement.left(_window_blocks(task, np.arange(task.n_windows)))
     results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
         if counts is not None:
             counts.add(part, block)
+        measurement.keep()
     accuracy = None if counts is None else counts.summarize(targets, task.n_repeats)
     found = {}
     for name, one in task.scores.items():
@@ -302,13 +309,15 @@ def _count(task, count_changes):
 def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
+    measurement = task.journal.begin(vars(counts))
     # What knows the window is computed for all samples anyway.
     parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
     for part in parts:  # for each window a part of the rows is read again, not all of them
-        start, results = 0, _run(task, _predict_block, blocks, len(part), part, correct)
-        for block, found in zip(blocks, results, strict=True):
-            counts.add(found, slice(start, start + len(block)))
-            start += len(block)
+        left = measurement.left(blocks)
+        results = _run(task, _predict_block, left, len(part), part, correct)
+        for block, found in zip(left, results, strict=True):
+            counts.add(found, np.searchsorted(windows, block))
+            measurement.keep()
     return counts, {}
 
 
@@ -359,13 +368,18 @@ def _pack(task, block, everyone):
 def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
+    measurement = task.journal.begin(vars(counts), totals)
     block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
     for part in task.samples.parts(rows):
-        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
         blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
+        blocks = measurement.left(blocks)
+        if not blocks:
+            continue
+        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
         for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
             counts.add(found)
             totals.update(stats)
+            measurement.keep()
     return counts, dict(totals)
 
 
@@ -401,6 +415,7 @@ def _run(task, function, blocks, n_pairs, *args):
 
     It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
     """
+    task = replace(task, journal=None)  # which workers do not need
     work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
     results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
     total = n_pairs * sum(map(len, blocks))

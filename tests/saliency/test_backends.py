@@ -26,7 +26,7 @@ def dask():
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with (
-        distributed.LocalCluster(dashboard_address=None, **settings) as cluster,
+        distributed.LocalCluster(dashboard_address=":0", **settings) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client

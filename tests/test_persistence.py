@@ -446,6 +446,7 @@ MODEL_LIES = {
     "classes not sorted": (array("classes", lambda values: values[::-1]), "classes"),
     "classes too few": (array("classes", lambda values: values[:2]), "shape"),
     "another number of epochs": (put(7, *FITTED, "n_iter"), "n_iter"),
+    "a number of epochs that is none": (put(True, *FITTED, "n_iter"), "n_iter"),
     "a layer that is not there": (put([5, 6], *FITTED, "history", 0, "layers"), "layer"),
     "a loss of text": (put(["x", "y"], *FITTED, "history", 0, "loss"), "loss"),
     "a history of no list": (put("x", *FITTED, "history"), "history"),

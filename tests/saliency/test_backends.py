@@ -22,7 +22,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def dask():
-    """Start a scheduler and two worker processes; joblib's default backend is not changed."""
+    """Start a scheduler and two worker processes, on free ports of this machine."""
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with (

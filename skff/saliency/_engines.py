@@ -302,9 +302,10 @@ def _count(task, count_changes):
 def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
-    # What knows the window is computed for all samples anyway.
-    parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
-    for part in parts:  # for each window a part of the rows is read again, not all of them
+    # Each window reads its rows anew: from a file, better a part of them than all. A fill that
+    # knows the window is computed from all samples anyway.
+    in_parts = task.samples.is_very_large and isinstance(task.samples.fill, FixedFill)
+    for part in task.samples.parts(rows) if in_parts else [rows]:
         start, results = 0, _run(task, _predict_block, blocks, "window", part, correct)
         for block, found in zip(blocks, results, strict=True):
             counts.add(found, slice(start, start + len(block)))
@@ -350,14 +351,25 @@ def _pack(task, block, everyone):
 def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
-    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
-    for part in task.samples.parts(rows):
-        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
-        blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
-        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
-            counts.add(found)
+    for blocks, opened in _opened(predictor, task, windows, rows):
+        for part, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
+            counts.add(part)
             totals.update(stats)
     return counts, dict(totals)
+
+
+def _opened(predictor, task, windows, rows):
+    """Yield blocks of rows, (list of index arrays), with the predictor to ask about them."""
+    part_rows = task.samples.part_rows
+    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows), part_rows))
+    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
+    if not isinstance(predictor, PartwisePredictor):
+        yield blocks, predictor
+        return
+    n_at_once = part_rows // block_rows
+    for start in range(0, len(blocks), n_at_once):
+        part = blocks[start : start + n_at_once]
+        yield part, predictor.open(np.concatenate(part))
 
 
 def _ask_block(task, rows, windows, correct, predictor):

@@ -25,7 +25,6 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
-MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -267,7 +266,7 @@ class Predictions:
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+        return self.batch_size or self.samples.part_rows  # estimators take a few copies
 
     def batches(self, rows):
         """Cut the indices `rows` into batches for ``predict``, as a list."""

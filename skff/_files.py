@@ -31,6 +31,12 @@ DEEPEST = 32  # brackets within brackets of JSON
 DENSEST = 6  # bytes per value of a long JSON text: Python takes up to 230 bytes for one
 SHORT = 2**14  # bytes of JSON that may be dense
 LARGEST_CODE_POINT = 0x10FFFF
+LONGEST_REASON = 500  # characters: a file must not fill a log
+# What reading nonsense may raise, in our own code, NumPy's and torch's.
+COMPLAINTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+_STEPS = np.zeros(256, np.int8)  # by which each byte of JSON outside strings goes deeper
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 @contextmanager
@@ -137,10 +143,13 @@ def write(path, kind, arrays, document):
         "skff_version": skff.__version__,
         "content": json.dumps({"document": document, "texts": texts}, separators=(",", ":")),
     }
-    _parse(metadata["content"].encode())
     metadata["sha256"] = _digest(metadata, arrays)
     data = encode(arrays, metadata)
-    _parse(_split(data)[0])
+    try:
+        _parse(metadata["content"].encode())
+        _parse(_split(data)[0])
+    except ValueError as error:
+        raise ValueError(f"Got an object for {path} that cannot be read again: {error}") from error
     with atomic_write(path) as file:
         file.write(data)
 
@@ -194,6 +203,7 @@ def read(path, kinds):
     Nothing is executed. Memory grows with the bytes that the file really holds, whatever its
     header claims.
     """
+    path = os.fspath(path)
     with refusing(path):
         data = _read_bytes(path)
         header = _check_header(data)
@@ -218,9 +228,11 @@ def refusing(path):
     """
     try:
         yield
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except COMPLAINTS as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"Got {os.fspath(path)!r}, but expected a whole file that skff saved: {error}"
+            f"Got {os.fspath(path)!r}, but expected a whole file that skff saved: "
+            f"{reason[:LONGEST_REASON]}"
         ) from error
 
 
@@ -277,12 +289,11 @@ def _parse(text):
     if len(text) > LARGEST_HEADER:
         raise ValueError(f"it has {len(text)} bytes of JSON, more than {LARGEST_HEADER}")
     marks = _outside_strings(text)
-    opening = np.isin(marks, np.frombuffer(b"[{", np.uint8))
-    closing = np.isin(marks, np.frombuffer(b"]}", np.uint8))
-    depth = np.cumsum(opening.view(np.int8) - closing.view(np.int8), dtype=np.int32)
-    if depth.max(initial=0) > DEEPEST:
-        raise ValueError(f"its JSON is {depth.max()} levels deep, more than {DEEPEST}")
-    n_values = np.count_nonzero(opening) + np.count_nonzero(marks == ord(","))
+    steps = _STEPS[marks]
+    depth = np.cumsum(steps, dtype=np.int32).max(initial=0)
+    if depth > DEEPEST:
+        raise ValueError(f"its JSON is {depth} levels deep, more than {DEEPEST}")
+    n_values = np.count_nonzero(steps == 1) + np.count_nonzero(marks == ord(","))
     if len(text) > SHORT and n_values * DENSEST > len(text):
         raise ValueError(f"its JSON holds {n_values} values in {len(text)} bytes, too many")
     return json.loads(text.decode(), object_pairs_hook=_unique)

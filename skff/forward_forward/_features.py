@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from skff._memory import is_memory_mapped
@@ -53,11 +53,15 @@ class Features:
         rows = rows if self.rows is None else self.rows[rows]
         return np.ascontiguousarray(self.X[rows], dtype=np.float32)
 
+    def rows_per_block(self, n_rows):
+        """Return how many samples to read at once: at most `n_rows`, and few if they are wide."""
+        return max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
+
     def blocks(self, n_rows):
         """Yield all samples in their order, at most `n_rows` at a time and few if they are wide."""
-        n_rows = max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
-        for rows in gen_batches(len(self), n_rows):
-            yield self.read(rows)
+        step = self.rows_per_block(n_rows)
+        for start in range(0, len(self), step):
+            yield self.read(slice(start, start + step))
 
 
 def validate_features(estimator, X, y="no_validation", *, reset):

@@ -84,7 +84,7 @@ def read_data(estimator, X, y, sample_weight):
     estimator : object
         Fitted.
     X, y, sample_weight
-        As in :meth:`ADSExplainer.explain`.
+        As in :meth:`~skff.ADSExplainer.explain`.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def draw_samples(estimator, data, *, max_samples, random_state):
         The samples to use, not copied if they are all.
     """
     rows = np.arange(len(data.y)) if data.weight is None else np.flatnonzero(data.weight)
-    n_drawn = _n_drawn(max_samples, len(rows))
+    n_drawn = count_samples(data, max_samples)
     if n_drawn < len(rows):
         is_stratified = is_known_classifier(estimator) and data.y.ndim == 1
         stratify = data.y[rows] if is_stratified else None
@@ -214,8 +214,9 @@ def draw_samples(estimator, data, *, max_samples, random_state):
     return data if len(rows) == len(data.y) else data.take(rows)
 
 
-def _n_drawn(max_samples, n_samples):
+def count_samples(data, max_samples):
     """Return the number of samples to use, for a count, a share or None."""
+    n_samples = len(data.y) if data.weight is None else np.count_nonzero(data.weight)
     if max_samples is None:
         return n_samples
     if not isinstance(max_samples, Integral):
@@ -327,7 +328,7 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
         Says whether NaN may be filled in.
     data : Data
     fill : float, str, array-like, callable or fill
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel.
     random_state : RandomState

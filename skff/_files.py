@@ -203,6 +203,7 @@ def read(path, kinds):
     Nothing is executed. Memory grows with the bytes that the file really holds, whatever its
     header claims.
     """
+    path = os.fspath(path)
     with refusing(path):
         data = _read_bytes(path)
         header = _check_header(data)

@@ -581,7 +581,7 @@ class Drift:
 @pytest.mark.parametrize("kind", ["tensor", "number"])
 def test_a_replay_reads_tensors_anew_and_numbers_as_they_were(kind):
     plain, graphed = (Drift(lambda drift: getattr(drift, kind)) for _ in range(2))
-    steps = graphs.GraphedSteps(graphed.step, 4, graphed.generator)
+    steps = graphs.GraphedSteps(graphed.step, 4, [graphed.generator])
     same = torch.equal(plain.run(plain.step), graphed.run(steps))
     assert steps.n_replays == 6 - graphs.N_WARM_UP
     assert same == (kind == "tensor")
@@ -594,7 +594,7 @@ def test_a_replay_reads_tensors_anew_and_numbers_as_they_were(kind):
 def test_a_step_that_the_host_reads_from_is_not_captured(read):
     drift = Drift(read)
     with pytest.raises(RuntimeError, match="wait for the device"):
-        drift.run(graphs.GraphedSteps(drift.step, 4, drift.generator))
+        drift.run(graphs.GraphedSteps(drift.step, 4, [drift.generator]))
 
 
 def cuda_run(contestant, **other):

@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -175,48 +173,6 @@ def test_whatever_fails_while_writing_the_previous_file_stays(path, monkeypatch,
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert os.listdir(path.parent) == [path.name]
-
-
-STOPPED_WRITES = """
-import os, resource, signal, sys
-import numpy as np
-from skff import _files
-
-def stop(*args):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def fill(*args):
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-for place in ("fsync", "chmod", "replace", "full"):
-    child = os.fork()
-    if child == 0:
-        try:
-            fill() if place == "full" else setattr(os, place, stop)
-            _files.write(sys.argv[1], "test", {"x": np.ones(1000)}, None)
-        except OSError as error:
-            print(place, type(error).__name__, flush=True)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    _, arrays, document = _files.read(sys.argv[1], {"test"})
-    print(place, status, document, len(os.listdir(os.path.dirname(sys.argv[1]))), flush=True)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_kill_or_a_full_disk_at_any_stage_leaves_the_previous_file(path):
-    write(path, "test", {}, "before")
-    command = [sys.executable, "-c", STOPPED_WRITES, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
-        "fsync 9 before 2",  # killed, and its temporary file beside the previous one
-        "chmod 9 before 3",
-        "replace 9 before 4",
-        "full OSError",
-        "full 0 before 4",  # nothing of its own left
-    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

@@ -40,14 +40,15 @@ class GraphedSteps:
         the device nor decide anything by what it computes.
     batch_size : int
         Rows of the batches that are replayed.
-    generator : torch.Generator
-        Source of all randomness in the step; its device is the step's.
+    generators : list of torch.Generator
+        Sources of all randomness in the step; their device is the step's.
     """
 
-    def __init__(self, step, batch_size, generator):
+    def __init__(self, step, batch_size, generators):
         self.step = step
-        self.generator = generator
-        self.rows = torch.empty(batch_size, dtype=torch.int64, device=generator.device)
+        self.generators = generators
+        self.device = generators[0].device
+        self.rows = torch.empty(batch_size, dtype=torch.int64, device=self.device)
         self.n_warm_ups = 0
         self.n_replays = 0
         self.replay = None
@@ -60,11 +61,11 @@ class GraphedSteps:
         self.rows.copy_(rows)
         if self.n_warm_ups < N_WARM_UP:
             self.n_warm_ups += 1
-            with _side_stream(self.generator.device):
+            with _side_stream(self.device):
                 self.step(self.rows)
             return
         if self.replay is None:
-            self.replay = capture(lambda: self.step(self.rows), self.generator)
+            self.replay = capture(lambda: self.step(self.rows), self.generators)
         self.replay()
         self.n_replays += 1
 
@@ -82,14 +83,14 @@ def _side_stream(device):
     current.wait_stream(side)
 
 
-def capture(work, generator):
+def capture(work, generators):
     """Record some work without doing it.
 
     Parameters
     ----------
     work : callable
         Without arguments.
-    generator : torch.Generator
+    generators : list of torch.Generator
         What it draws from.
 
     Returns
@@ -97,13 +98,14 @@ def capture(work, generator):
     replay : callable
         Does the work, on what its tensors hold by then and with new random numbers.
     """
-    if generator.device.type != "cuda":
-        return Tape(work, generator).replay
+    if generators[0].device.type != "cuda":
+        return Tape(work, generators).replay
     graph = torch.cuda.CUDAGraph()
     with warnings.catch_warnings():
         # Later releases of torch register it themselves and say so.
         warnings.simplefilter("ignore")
-        graph.register_generator_state(generator)
+        for generator in generators:
+            graph.register_generator_state(generator)
     with torch.cuda.graph(graph):
         work()
     return graph.replay
@@ -119,19 +121,20 @@ class Tape:
     ----------
     work : callable
         Without arguments. What it changes while it is recorded is set back.
-    generator : torch.Generator
+    generators : list of torch.Generator
         What it draws from.
     """
 
-    def __init__(self, work, generator):
-        state = generator.get_state()
+    def __init__(self, work, generators):
+        states = [generator.get_state() for generator in generators]
         recorder = _Recorder()
         with recorder:
             work()
         self.operations = recorder.operations
         for tensor, before in recorder.found.values():
             tensor.copy_(before)
-        generator.set_state(state)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
     @torch.no_grad()
     def replay(self):

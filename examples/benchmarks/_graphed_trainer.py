@@ -8,7 +8,7 @@ from _cuda_graphs import GraphedSteps
 
 from skff.forward_forward import _fit, _gradients
 from skff.forward_forward._gradients import batch_gradients
-from skff.forward_forward._trainer import Trainer
+from skff.forward_forward._trainer import Trainer, draw_streams
 
 
 @contextmanager
@@ -34,14 +34,19 @@ class GraphedTrainer(Trainer):
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
-        shape = 2, len(self.layers) + self.head
+        shape = 2, len(self.layers) + (self.head is not None)
         self.totals = torch.zeros(shape, device=self.network.device)
         self.rounded = None
+        self.streams = None
         self.steps = None
 
     def epoch(self, data, rule, *, batch_size, schedule):
         """Pass once over the data; see `Trainer.epoch`."""
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
+        streams = draw_streams(self.generator, 1 + self.network.n_layers)
+        self.streams = self.streams or streams
+        for kept, stream in zip(self.streams, streams, strict=True):
+            kept.set_state(stream.get_state())  # a graph draws from those that it was captured with
         self.totals.zero_()
         with self._rounded_weights() as dtype:
             if self.steps is None:
@@ -49,25 +54,29 @@ class GraphedTrainer(Trainer):
                 def learn(rows):
                     self._learn(data, rule, rows, dtype)
 
-                self.steps = GraphedSteps(learn, min(batch_size, len(order)), self.generator)
+                self.steps = GraphedSteps(learn, min(batch_size, len(order)), self.streams)
             for start in range(0, len(order), batch_size):
-                self.rate.fill_(self.learning_rate * schedule(start / len(order)))
+                self.factor.fill_(schedule(start / len(order)))
                 self.steps(order[start : start + batch_size])
         self._clear_denormal_moments()
         return (self.totals / len(order)).tolist()
 
     def _learn(self, data, rule, rows, dtype):
-        f, y, weight = data.batch(rows, self.generator)
-        learning = {"head": self.head, "peers": self.peers, "scratch": self.scratch}
-        batch = self.network, f.to(dtype), y, weight, rule, self.layers, self.generator
+        for_input, *for_layers = self.streams
+        f, y, weight = data.batch(rows, for_input)
+        head = self.head is not None
+        passes = self.network.trunk(f.to(dtype), None if head else self.layers.stop)
+        learning = {"head": head, "peers": self.peers, "scratch": self.scratch}
+        batch = self.network, passes, y, weight, rule, self.layers, for_layers
         self.totals += batch_gradients(*batch, **learning)
-        self._update(self.rate)
+        self._update(self.factor)
 
     def _make_optimizer(self):
         optimizer = super()._make_optimizer()
-        self.rate = torch.tensor(self.learning_rate, device=self.network.device)
+        device = self.network.device
+        self.factor = torch.tensor(1.0, device=device)
         for group in optimizer.param_groups:
-            group |= {"lr": self.rate, "capturable": True}
+            group |= {"lr": torch.tensor(group["lr"], device=device), "capturable": True}
         return optimizer
 
     @contextmanager

@@ -91,7 +91,7 @@ class BackpropLoop:
             self._learn(optimizer, X, y, rows, generator)
 
         if self.graph:
-            learn = GraphedSteps(learn, self.batch_size, generator)
+            learn = GraphedSteps(learn, self.batch_size, [generator])
         for epoch in range(self.max_iter):
             self._run_epoch(optimizer, learn, len(X), epoch, generator)
             end_epoch(lambda: self)

@@ -24,7 +24,8 @@ import random
 import sys
 import tempfile
 import warnings
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -49,20 +50,15 @@ def main(argv=None):
     print(f"{'backend':<16} {'what':<28} {'same':<5} {'sent':>5} {'seconds':>8}", flush=True)
     failures = 0
     for name in options.backends:
-        with ExitStack() as stack:
-            try:
-                config, wait_for_workers = stack.enter_context(STARTS[name](options.jobs))
-            except ImportError as missing:
-                print(f"{name:<16} skipped: {missing}", flush=True)
-                continue
-            stack.enter_context(parallel_config(backend=name, **config))
-            for estimator, numbers in zip((model, ff), expected, strict=True):
-                engine = "predict" if estimator is model else "incremental"
-                failures += not check(name, f"{engine} engine", estimator, X, y, engine, numbers,
-                                      options.jobs)  # fmt: skip
-            for kill in range(options.kills if name in LOSE_WORKERS else 0):
-                wait_for_workers()
-                failures += not check_killed(name, kill, X, y, expected[0], options)
+        runs = [partial(check_both, name, model, ff, X, y, expected, options)]
+        for kill in range(options.kills if name in LOSE_WORKERS else 0):
+            runs.append(partial(check_killed, name, kill, X, y, expected[0], options))
+        try:
+            for run in runs:  # each with workers of its own
+                with STARTS[name](options.jobs) as config, parallel_config(backend=name, **config):
+                    failures += not run()
+        except ImportError as missing:
+            print(f"{name:<16} skipped: {missing}", flush=True)
     print(f"{'FAILED' if failures else 'passed'}: {failures} of the runs differ")
     return int(failures > 0)
 
@@ -92,6 +88,17 @@ def explain(estimator, X, y, engine, n_jobs):
         estimator, scoring="accuracy", engine=engine, n_jobs=n_jobs, batch_size=len(X)
     )
     return explainer.explain(X, y).importances
+
+
+def check_both(name, model, ff, X, y, expected, options):
+    """Print a line on each of two engines; return whether their numbers are those expected."""
+    runs = [(model, "predict", expected[0]), (ff, "incremental", expected[1])]
+    return all(
+        [
+            check(name, f"{engine} engine", estimator, X, y, engine, numbers, options.jobs)
+            for estimator, engine, numbers in runs
+        ]
+    )
 
 
 def check(name, what, estimator, X, y, engine, expected, n_jobs):
@@ -131,16 +138,15 @@ def check_killed(name, kill, X, y, expected, options):
 
 @contextmanager
 def start_dask(n_jobs):
-    """Start a scheduler and worker processes on this machine; give settings and a way to wait."""
+    """Start a scheduler and worker processes on this machine."""
     from distributed import Client, LocalCluster
 
     settings = {"n_workers": n_jobs, "threads_per_worker": 1, "processes": True}
     with (
-        LocalCluster(dashboard_address=None, silence_logs="CRITICAL", **settings) as cluster,
-        Client(cluster) as client,
+        LocalCluster(dashboard_address=":0", silence_logs="CRITICAL", **settings) as cluster,
+        Client(cluster),
     ):
-        # With a single worker left, joblib would compute in this process.
-        yield {}, lambda: client.wait_for_workers(n_jobs)
+        yield {}
 
 
 @contextmanager
@@ -156,14 +162,14 @@ def start_ray(n_jobs):
         ray.init(num_cpus=n_jobs, logging_level="ERROR", **settings)
         try:
             restart = {"max_restarts": -1, "max_task_retries": -1}
-            yield {"ray_remote_args": restart}, lambda: None
+            yield {"ray_remote_args": restart}
         finally:
             ray.shutdown()
 
 
 def start_nothing(n_jobs):
-    """Return what a backend needs that starts its workers itself."""
-    return nullcontext(({}, lambda: None))
+    """Return the settings of a backend that starts its workers itself."""
+    return nullcontext({})
 
 
 STARTS = dict.fromkeys(BACKENDS, start_nothing) | {"dask": start_dask, "ray": start_ray}

@@ -18,7 +18,7 @@ from skff.forward_forward._torch import as_numpy, resolve_device
 
 # Parameters that change no number, and those that the fingerprint describes in another way.
 NOT_COMPARED = {"checkpoint", "checkpoint_every", "keep_interrupted", "verbose"}
-NOT_COMPARED |= {"device", "warm_start"}
+NOT_COMPARED |= {"device", "parallel", "warm_start"}
 # Of a record of the history: lists with an item per layer, and numbers.
 LISTS, NUMBERS = {"layers", "loss", "positive_share"}, {"epoch", "seconds", "learning_rate"}
 
@@ -180,6 +180,8 @@ class Checkpoint:
         The checked training data.
     go_on : bool
         Whether the fit goes on from the fitted network.
+    ranks : OneRank or Ranks
+        The processes of the fit; the first one alone reads and writes the file.
 
     Attributes
     ----------
@@ -192,25 +194,31 @@ class Checkpoint:
         If there is a file that is not of this fit.
     """
 
-    def __init__(self, estimator, task, go_on):
+    def __init__(self, estimator, task, go_on, ranks):
         self.every = estimator.checkpoint_every
-        self.keeps = estimator.keep_interrupted or estimator.checkpoint is not None
         self.file = self.last = self.seed = None
+        self.path = estimator.checkpoint
         self.n_unwritten = 0  # epochs
-        if estimator.checkpoint is not None:
-            fingerprint = _fingerprint(estimator, task, go_on)
-            self.file = CheckpointFile(estimator.checkpoint, "fit", fingerprint)
-            content = self.file.read()
+        if self.path is not None:
+
+            def read():
+                described = _fingerprint(estimator, task, go_on)
+                self.file = CheckpointFile(self.path, "fit", described)
+                return self.file.read()
+
+            content = ranks.ask_first(read)
             self.last = content and Snapshot(*content)
+        self.keeps = estimator.keep_interrupted or self.file is not None
+        self.goes_back = ranks.size == 1
         self.random_state = estimator.random_state
         if self.random_state is None:
-            self.random_state = self.seed = self._drawn_seed()
+            self.random_state = self.seed = int(ranks.first(self._drawn_seed()))
 
     def _drawn_seed(self):
         """Return a seed in place of None: that of the file, or one of NumPy's global state."""
         if self.last is None:
             return int(check_random_state(None).randint(np.iinfo(np.int32).max))
-        with _files.refusing(self.file.path):
+        with _files.refusing(self.path):
             return self.last.take("seed", 0) % 2**32
 
     def resume(self, progress):
@@ -218,7 +226,7 @@ class Checkpoint:
         if self.last is None:
             return
         n_phases = len(progress.phases)
-        with _files.refusing(self.file.path):
+        with _files.refusing(self.path):
             progress.phase = self.last.take("phase", 0)
             if not 0 <= progress.phase <= n_phases:
                 raise ValueError(f"it is of phase {progress.phase} of {n_phases}")
@@ -238,7 +246,7 @@ class Checkpoint:
         last, trainer, best = self.last, progress.trainer, progress.best
         if last is None or last.document["phase"] != progress.phase:
             return
-        with _files.refusing(self.file.path):
+        with _files.refusing(self.path):
             progress.epoch, progress.is_over = last.take("epoch", 0), last.take("is_over", True)
             if not 0 <= progress.epoch < max_iter + progress.is_over:
                 raise ValueError(f"it is of epoch {progress.epoch} of {max_iter}")
@@ -287,11 +295,11 @@ class Checkpoint:
         Raises
         ------
         KeyboardInterrupt
-            If nothing is kept.
+            If nothing is kept, or other processes are interrupted at other moments.
         """
-        if self.last is None:
-            raise interrupt
         self.write()
+        if self.last is None or not self.goes_back:
+            raise interrupt
         network, generator = progress.network, progress.generator
         place = "best_network" if self.last.has("best_network") else "network"
         network.restore(self.last.take(place, network.state()))

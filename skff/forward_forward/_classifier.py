@@ -38,7 +38,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
       `batch_size`, `max_iter`
     - *stopping*: `early_stopping`, `validation_fraction`, `n_iter_no_change`, `tol`
     - *data*: `class_weight`
-    - *running*: `matmul_precision`, `device`, `warm_start`, `random_state`, `verbose`
+    - *running*: `matmul_precision`, `device`, `parallel`, `warm_start`, `random_state`, `verbose`
     - *interruptions*: `checkpoint`, `checkpoint_every`, `keep_interrupted`
 
     Parameters
@@ -126,6 +126,12 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         as fast. Set around our own calls only; prediction is always in float32.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one, then MPS, then the CPU.
+    parallel : {"data", "layers"} or None, default=None
+        Whether the processes of torch.distributed's default group train one network together. All
+        of them call `fit` or `partial_fit` with all of the data and the same parameters, and all
+        end with the same weights. "data" gives each a share of the samples of every batch,
+        "layers" some of the layers, with ``overlay="layerwise"`` and ``training="simultaneous"``.
+        None trains alone, whatever groups there are. See the user guide.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the previous call.
     random_state : int, RandomState instance or None, default=None
@@ -176,7 +182,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         One per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the share
         of samples whose positive has more goodness than the negatives that it is compared with)
         per layer in `layers`, readout_loss and readout_accuracy of a softmax head that learns,
-        validation_score with early stopping.
+        validation_score with early stopping, communicated_bytes (what all processes together
+        handed over to torch.distributed) with `parallel`.
     loss_curves_ : ndarray of shape (n_layers, n_iter_)
         Mean loss per layer and epoch; NaN where a layer trained fewer epochs.
     device_ : torch.device
@@ -254,6 +261,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         class_weight=None,
         matmul_precision="highest",
         device="auto",
+        parallel=None,
         warm_start=False,
         random_state=None,
         verbose=False,
@@ -287,6 +295,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.matmul_precision = matmul_precision
         self.device = device
+        self.parallel = parallel
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

@@ -21,6 +21,8 @@ from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._batches import TrainingData, location_and_norm
 from skff.forward_forward._calibration import probability_scale
 from skff.forward_forward._checkpoint import Checkpoint, Progress
+from skff.forward_forward._distributed import describe as describe_work
+from skff.forward_forward._distributed import make_team
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network
 from skff.forward_forward._targets import all_classes, check_same_task, check_task
@@ -62,10 +64,11 @@ def fit(estimator, X, y, sample_weight):
         non-finite.
     """
     hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
-    rule = parameters.check(estimator)
+    team = make_team(estimator.parallel)
     go_on = estimator.warm_start and hasattr(estimator, "_network")
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
-    checkpoint = Checkpoint(estimator, task, go_on)
+    rule, task = team.ranks.call(partial(_check, estimator, X, y, sample_weight, go_on=go_on))
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    checkpoint = Checkpoint(estimator, task, go_on, team.ranks)
     random_state = check_random_state(checkpoint.random_state)
     samples, held_out = _split(task.samples, estimator, random_state)
     generator = _generator(estimator, random_state)
@@ -77,7 +80,9 @@ def fit(estimator, X, y, sample_weight):
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
     progress = Progress(network, generator, history, _phases(estimator, network))
-    interrupt = _train(estimator, progress, checkpoint, rule, samples, held_out, hook_arguments)
+    interrupt = _train(
+        estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments
+    )
     return fitted(), interrupt
 
 
@@ -101,21 +106,27 @@ def partial_fit(estimator, X, y, classes, sample_weight):
     ValueError
         On a parameter or data that cannot be used, or when the loss becomes non-finite.
     """
-    rule = parameters.check(estimator)
-    _refuse_what_needs_all_data(estimator)
+    team = make_team(estimator.parallel)
     go_on = hasattr(estimator, "_network")
-    classes = all_classes(estimator, classes)
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
-    trainer = _trainer_for_passes(estimator, task, rule, go_on)
+    rule, task = team.ranks.call(
+        partial(_check_part, estimator, X, y, classes, sample_weight, go_on=go_on)
+    )
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    trainer = _trainer_for_passes(estimator, team, task, rule, go_on)
     history = list(estimator.history_) if go_on else []
-    if len(classes) > 1:
+    if len(task.classes) > 1:
         history.append(_pass_once(estimator, trainer, rule, task.samples, len(history)))
-        if estimator.verbose:
+        if estimator.verbose and team.ranks.rank == 0:
             print(describe(history[-1], history[-1]["epoch"]), flush=True)
     return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
 
 
 # Stages of a fit
+
+
+def _check(estimator, X, y, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
 
 
 def _split(samples, estimator, random_state):
@@ -176,7 +187,7 @@ def _frozen(estimator, rule):
     }
 
 
-def _train(estimator, progress, checkpoint, rule, samples, held_out, hook_arguments):
+def _train(estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments):
     """Train phase by phase and epoch by epoch, telling the callbacks; return an interrupt."""
     network, phases, interrupt = progress.network, progress.phases, None
     n_samples = len(samples[0])
@@ -191,20 +202,20 @@ def _train(estimator, progress, checkpoint, rule, samples, held_out, hook_argume
         max_iter=max_iter,
         n_phases=len(phases),
         n_before=count_epochs(progress.history),
-        verbose=estimator.verbose,
+        verbose=estimator.verbose and team.ranks.rank == 0,
     )
     with computing(network.device, estimator.matmul_precision):
-        checkpoint.resume(progress)
+        team.ranks.call(partial(checkpoint.resume, progress))
         if not progress.is_finished:
             data = _training_data(estimator, network, *samples)
             try:
-                _run_phases(estimator, progress, checkpoint, data, rule, held_out, monitor)
+                _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor)
             except KeyboardInterrupt as error:
                 interrupt = checkpoint.go_back(progress, error)
             scale = probability_scale(network, rule, data, progress.generator)
-            network.probability_scale = scale
+            network.probability_scale = team.ranks.first(scale)
     if interrupt is None:
-        checkpoint.finish(progress)
+        team.ranks.call(partial(checkpoint.finish, progress))
     context.call_on_fit_task_end(**hook_arguments)
     return interrupt
 
@@ -220,16 +231,16 @@ def _phases(estimator, network):
     return layers + [(range(0), True)] * head
 
 
-def _run_phases(estimator, progress, checkpoint, data, rule, held_out, monitor):
+def _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor):
     """Train phase by phase, from where a checkpoint ended."""
     network, phases = progress.network, progress.phases
     for number, (layers, head) in enumerate(phases):
         if number < progress.phase:
             monitor.skip_phase()
             continue
-        trainer = _make_trainer(estimator, network, layers, progress.generator, head)
+        trainer = _make_trainer(estimator, team, network, layers, progress.generator, head)
         progress.enter(number, trainer, _Best(network, estimator.tol))
-        checkpoint.resume_phase(progress, monitor.max_iter)
+        team.ranks.call(partial(checkpoint.resume_phase, progress, monitor.max_iter))
         validate = held_out and partial(_validation_score, network, held_out, layers, head)
         with monitor.phase(layers, nested=len(phases) > 1, n_past=progress.epoch):
             _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate)
@@ -239,7 +250,7 @@ def _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate=N
     """Train some layers epoch by epoch; with `validate`, stop early with the best weights."""
     schedule, max_iter = SCHEDULES[estimator.learning_rate], monitor.max_iter
     batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data))
-    best = progress.best
+    best, ranks = progress.best, progress.trainer.team.ranks
     while not progress.is_over:
         epoch = progress.epoch
         monitor.begin_epoch()
@@ -252,11 +263,14 @@ def _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate=N
             schedule=lambda done, epoch=epoch: schedule((epoch + done) / max_iter),
         )
         if validate is not None:
-            record["validation_score"] = validate()
+            record["validation_score"] = ranks.first(validate())
             best.update(record["validation_score"])
-        stop = monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change
+        stop = ranks.any(ranks.call(partial(monitor.end_epoch, record)))
+        stop = stop or best.n_stale >= estimator.n_iter_no_change
         progress.epoch, progress.is_over = epoch + 1, bool(stop or epoch + 1 == max_iter)
-        checkpoint.keep(progress)
+        if estimator.checkpoint is not None:
+            progress.trainer.team.complete(progress.trainer)
+        ranks.call(partial(checkpoint.keep, progress))
     best.apply()
 
 
@@ -310,7 +324,7 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     }
     if trainer.head:
         record |= {"readout_loss": loss[-1], "readout_accuracy": win_share[-1]}
-    return record
+    return record | trainer.team.record()
 
 
 def _names(layers):
@@ -365,6 +379,13 @@ class _Best:
 # Stages of a partial fit
 
 
+def _check_part(estimator, X, y, classes, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
+    _refuse_what_needs_all_data(estimator)
+    classes = all_classes(estimator, classes)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
+
+
 def _refuse_what_needs_all_data(estimator):
     for name, unusable in UNUSABLE_IN_PARTIAL_FIT.items():
         if getattr(estimator, name) == unusable:
@@ -374,22 +395,23 @@ def _refuse_what_needs_all_data(estimator):
             )
 
 
-def _trainer_for_passes(estimator, task, rule, go_on):
+def _trainer_for_passes(estimator, team, task, rule, go_on):
     """Return a trainer to go on with: a copy of the last one, or a fresh one."""
     if hasattr(estimator, "_trainer"):
         check_same_task(estimator, task)
         trainer = estimator._trainer.copy()
+        trainer.team = team
         for network in (trainer.network, trainer.average):
             vars(network).update(_frozen(estimator, rule))
     else:
-        generator = _generator(estimator, check_random_state(estimator.random_state))
+        generator = _generator(estimator, team.ranks.random_state(estimator.random_state))
         if go_on:
             average = _continued(estimator, task, rule)
         else:
             average = _initialized(estimator, task.samples[0], task.classes, rule, generator)
         layers, head = range(average.n_layers), bool(average.head)
         learning = average.to(average.device)
-        trainer = _make_trainer(estimator, learning, layers, generator, head, average)
+        trainer = _make_trainer(estimator, team, learning, layers, generator, head, average)
     trainer.learning_rate = estimator.learning_rate_init
     trainer.head = parameters.component(READOUTS, estimator.readout)
     return trainer
@@ -407,15 +429,16 @@ def _pass_once(estimator, trainer, rule, samples, n_before):
         # What comes at once is usually one of several parts.
         batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data), auto=25)
         record = run_epoch(trainer, data, rule, batch_size, n_before, schedule=schedule)
+        trainer.team.complete(trainer)
         scale = probability_scale(trainer.average, rule, data, trainer.generator)
-        trainer.average.probability_scale = scale
+        trainer.average.probability_scale = trainer.team.ranks.first(scale)
     return record
 
 
 # What both have in common
 
 
-def _make_trainer(estimator, network, layers, generator, head, average=None):
+def _make_trainer(estimator, team, network, layers, generator, head, average=None):
     return Trainer(
         network,
         layers,
@@ -426,6 +449,7 @@ def _make_trainer(estimator, network, layers, generator, head, average=None):
         precision=estimator.matmul_precision,
         head=parameters.component(READOUTS, estimator.readout) if head else None,
         average=average,
+        team=team,
     )
 
 

@@ -263,7 +263,11 @@ class Network:
 
     def tensors(self):
         """Return all weights and biases, in a fixed order."""
-        return [tensor for layer in self.layers for tensor in layer.tensors()] + self.head
+        return self.tensors_of(range(self.n_layers)) + self.head
+
+    def tensors_of(self, layers):
+        """Return all weights and biases of some layers, given by their numbers."""
+        return [tensor for layer in layers for tensor in self.layers[layer].tensors()]
 
     def keep(self, X):
         """Return the features that the first layer reads, (n, n_kept)."""
@@ -357,7 +361,7 @@ class Network:
             self._tower_goodness(Z, out=g)
         return g
 
-    def trunk(self, f, n_layers=None, *, Z=None):
+    def trunk(self, f, n_layers=None, *, Z=None, first=0):
         """Pass through the layers under the neutral label.
 
         Parameters
@@ -368,6 +372,8 @@ class Network:
             Layers to pass, from the first; None means all.
         Z : Tensor of shape (n, n_units), default=None
             The first layer's pre-activations; None computes them.
+        first : int, default=0
+            The layer that reads `f`.
 
         Yields
         ------
@@ -379,12 +385,14 @@ class Network:
             Its pre-activations without a label.
         """
         dtype = torch.float32 if f is None else f.dtype
-        for index, layer in enumerate(self.layers[:n_layers]):
-            if index > 0:
-                f = self.layers[index - 1].upward(Z).to(dtype)
-            if index > 0 or Z is None:
+        below = None
+        for layer in self.layers[first:n_layers]:
+            if below is not None:
+                f = below.upward(Z).to(dtype)
+            if below is not None or Z is None:
                 Z = layer.pre_activations(f)
             yield layer, f, Z
+            below = layer
 
     def _label_goodness(self, layer, Z, out):
         """Write the goodness of relu(Z + u[c]) for all labels c to `out`, (n, n_classes)."""

@@ -9,7 +9,7 @@ import torch
 from skff._values import check_array, check_fields, check_number, check_type, decode, encode
 from skff._versions import with_version
 from skff.forward_forward import _parameters as parameters
-from skff.forward_forward._classifier import FITTED, FFClassifier
+from skff.forward_forward._classifier import FFClassifier
 from skff.forward_forward._fit import count_epochs
 from skff.forward_forward._network import Layer, Network
 from skff.forward_forward._torch import as_numpy
@@ -37,6 +37,11 @@ COMPONENTS = {
     "readout": {Softmax},
     "solver": _kinds(SOLVERS),
     "augment": {ImageShift},
+}
+# Attributes that a file holds, and the callbacks, which it does not.
+HELD = {
+    *("_network", "_trainer", "classes_", "history_", "n_iter_"),
+    *("n_features_in_", "feature_names_in_", "_skl_callbacks"),
 }
 LARGEST = 1e15  # of weights: their squares and sums must fit into float32
 LARGEST_GENERATOR = 2**16  # bytes of the state of a torch.Generator, on any device
@@ -70,8 +75,7 @@ def to_parts(classifier):
             f"Got a {type(classifier).__name__}, but expected an FFClassifier itself: a file "
             "cannot hold the code of a subclass. Use pickle or joblib."
         )
-    own = {*classifier.get_params(deep=False), *FITTED, "_skl_callbacks"}
-    if foreign := sorted(vars(classifier).keys() - own):
+    if foreign := sorted(vars(classifier).keys() - HELD - classifier.get_params(deep=False).keys()):
         raise TypeError(
             f"Got an FFClassifier with the attributes {foreign}, but expected only its own: a file "
             "would lose the others. Use pickle or joblib."
@@ -90,6 +94,8 @@ def to_parts(classifier):
 
 
 def _encode_parameter(name, value, arrays):
+    if name == "checkpoint":  # a file from others must not say where `fit` writes
+        return None
     if isinstance(value, torch.device):
         return {"torch.device": str(value)}
     return encode(name, value, arrays, COMPONENTS.get(name, ()))
@@ -193,6 +199,8 @@ def _decode_parameters(nodes, arrays):
 
 
 def _decode_parameter(name, node, arrays):
+    if name == "checkpoint" and node is not None:
+        raise ValueError(f"its checkpoint is {node!r}, not None")
     if name == "device" and isinstance(node, dict):
         check_fields("device", node, {"torch.device"})
         return torch.device(node["torch.device"])
@@ -213,8 +221,8 @@ def _decode_fitted(node, arrays):
         "history_": _check_history(node["history"], network.n_layers),
         "_network": network,
     }
-    if node["n_iter"] != count_epochs(node["history"]):
-        raise ValueError(f"its n_iter is {node['n_iter']!r}, not that of its history")
+    n_iter = count_epochs(node["history"])
+    check_number("n_iter", node["n_iter"], n_iter, n_iter, whole=True)
     if node["feature_names"] is not None:
         feature_names = decode(node["feature_names"], arrays)
         check_array("feature names", feature_names, (n_features,), object)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils._pytree import tree_map
 
+from skff.forward_forward._distributed import ALONE
 from skff.forward_forward._gradients import Scratch, batch_gradients
 from skff.forward_forward._torch import as_numpy, as_writable_tensor, multiplies_bfloat16
 
@@ -37,6 +38,31 @@ def inverse_sqrt(n_updates):
 SCHEDULES = {"constant": constant, "cooldown": cooldown}
 
 
+def draw_streams(generator, n_streams):
+    """Return generators whose draws do not depend on how much the others draw.
+
+    So what a layer learns does not depend on the layers above it, nor on the process that it
+    learns in.
+
+    Parameters
+    ----------
+    generator : torch.Generator or None
+        Seeds them with one draw; None stands for torch's own, for all of them.
+    n_streams : int
+        Their number; the first ones are the same however many follow.
+
+    Returns
+    -------
+    generators : list of torch.Generator
+        On the same device.
+    """
+    if generator is None:
+        return [None] * n_streams
+    device = generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=device))
+    return [torch.Generator(device).manual_seed(seed + k) for k in range(n_streams)]
+
+
 class Trainer:
     """Some layers of a network with their optimizer: what training goes on from.
 
@@ -62,6 +88,8 @@ class Trainer:
         Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
         as the fourth power of k. It is to the network what a fallen learning rate would be,
         whenever training stops.
+    team : Alone, DataParallel or LayerParallel, default=ALONE
+        The processes that share the work.
 
     References
     ----------
@@ -81,6 +109,7 @@ class Trainer:
         precision="highest",
         head=None,
         average=None,
+        team=ALONE,
     ):
         self.network = network
         self.layers = layers
@@ -91,6 +120,7 @@ class Trainer:
         self.precision = precision
         self.head = head
         self.average = average
+        self.team = team
         self.n_updates = 0
         self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
         self.scratch = Scratch()
@@ -131,26 +161,46 @@ class Trainer:
             that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
-        totals = 0.0
+        streams = draw_streams(self.generator, 1 + self.network.n_layers)
+        learning = self.team.own_layers(self.network, self.layers)
+        head = self.team.own_head(self.head is not None)
+        totals, n_done = 0.0, 0
         with self._rounded_weights() as dtype:
-            for start in range(0, len(order), batch_size):
-                f, y, weight = data.batch(order[start : start + batch_size], self.generator)
-                totals += batch_gradients(
+            batches = order.split(batch_size)
+            for passes, y, weight in self.team.batches(self, data, batches, streams[0], dtype):
+                own = batch_gradients(
                     self.network,
-                    f.to(dtype),
+                    passes,
                     y,
                     weight,
                     rule,
-                    self.layers,
-                    self.generator,
-                    head=self.head is not None,
+                    learning,
+                    streams[1:],
+                    head=head,
                     peers=self.peers,
                     scratch=self.scratch,
+                    share=self.team.share(len(y)),
                 )
-                self._update(schedule(start / len(order)))
+                totals += self.team.add_up(self, own)
+                self._update(schedule(n_done / len(order)))
+                n_done += len(y)
         self._clear_denormal_moments()
-        # The only read from the device in the whole epoch.
+        totals = self.team.finish_epoch(self, totals)
+        # The only read from the device since the epoch began.
         return (totals / len(order)).tolist()
+
+    def learned(self):
+        """Return the tensors that the optimizer updates."""
+        return [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
+
+    def tensors(self, layers, head):
+        """Return what training changes of some layers, and of the head, but for the optimizer."""
+        networks = [network for network in (self.network, self.average) if network is not None]
+        return [
+            tensor
+            for network in networks
+            for tensor in network.tensors_of(layers) + network.head * head
+        ] + [self.peers[layer] for layer in layers]
 
     def state(self):
         """Return copies of what an update changes beside the networks."""
@@ -172,8 +222,7 @@ class Trainer:
     def state_after_a_step(self):
         """Return a state such as this trainer has after an update, of unspecified values."""
         other = self.copy()
-        (group,) = other.optimizer.param_groups
-        for tensor in group["params"]:
+        for tensor in other.learned():
             tensor.grad = torch.zeros_like(tensor)
         other.optimizer.step()
         return other.state()
@@ -192,7 +241,7 @@ class Trainer:
 
     def _make_optimizer(self):
         """Return an optimizer with a group of parameters for the layers and one for the head."""
-        layers = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
+        layers = self.network.tensors_of(self.layers)
         head = [] if self.head is None else self.network.head
         first, *others = [tensors for tensors in (layers, head) if tensors]
         optimizer = self.solver.make(first, self.learning_rate)
@@ -222,7 +271,7 @@ class Trainer:
             group["lr"] = rate * factor
             if decay:  # ours for both solvers: torch couples that of SGD to the gradient
                 for tensor in group["params"]:
-                    if tensor.ndim == 2:
+                    if tensor.ndim == 2 and tensor.grad is not None:
                         tensor.mul_(1 - group["lr"] * decay)
         self.optimizer.step()
         self.optimizer.zero_grad()  # before the next gradients take as much memory again
@@ -246,10 +295,12 @@ class Trainer:
     def __getstate__(self):
         layers = [self.layers.start, self.layers.stop]  # skops does not know ranges
         state = tree_map(as_numpy, self.state())
-        return vars(self) | state | {"scratch": Scratch(), "layers": layers}
+        state = vars(self) | state | {"scratch": Scratch(), "layers": layers}
+        return {name: value for name, value in state.items() if name != "team"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.team = ALONE
         self.layers = range(*state["layers"])
         self.generator = torch.Generator(self.network.device)
         # A state of another kind of device does not fit: start a stream from its first bytes.

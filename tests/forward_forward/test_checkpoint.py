@@ -25,6 +25,7 @@ from skff.forward_forward._checkpoint import NOT_COMPARED
 from skff.forward_forward._trainer import Trainer
 from skff.forward_forward.augmentation import ImageShift
 from skff.forward_forward.losses import CrossEntropy
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SGD
 
 
@@ -49,7 +50,7 @@ FITS = {
     },
     "drawn negatives": {"loss": "symba", "negatives": "hard", "solver": "sgd", "batch_size": 7},
     "negatives of the head": {
-        **{"negatives": "confused", "readout": "softmax", "overlay": "append"},
+        **{"negatives": "confused", "readout": Softmax(0.01, 0.1), "overlay": "append"},
         **{"peer_normalization": 0.1, "matmul_precision": "medium"},
     },
     "replace": {"overlay": "replace", "weight_decay": 0.1, "solver": SGD(0.5), "center": False},

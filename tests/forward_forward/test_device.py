@@ -123,7 +123,7 @@ def test_gradients_are_where_the_weights_are(every_layer):
     net, (f, y, weight) = network(every_layer), data().batch(torch.arange(8), None)
     peers = [torch.zeros_like(layer.bias) for layer in net.layers]
     learning = {"head": True, "peers": peers, "scratch": Scratch()}
-    batch_gradients(net, f, y, weight, rule(), range(2), None, **learning)
+    batch_gradients(net, net.trunk(f), y, weight, rule(), range(2), [None] * 2, **learning)
     for tensor in net.tensors():
         assert tensor.grad.device == META
         assert tensor.grad.shape == tensor.shape

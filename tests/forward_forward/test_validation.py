@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from sklearn.exceptions import NotFittedError
 
 from skff import FFClassifier
+from skff.forward_forward._distributed import TEAMS
 from skff.forward_forward._parameters import CONSTRAINTS
 from skff.forward_forward._trainer import SCHEDULES
 from skff.forward_forward.goodness import GOODNESS, MeanSquare
@@ -38,6 +39,7 @@ NAMES = {
     "solver": SOLVERS,
     "learning_rate": SCHEDULES,
     "matmul_precision": ["highest", "high", "medium"],
+    "parallel": TEAMS,
 }
 OUT_OF_RANGE = {
     "hidden_layer_sizes": [0, -3, 2.0, (), [], [5, 0], [5, -1], [5.0], ["5"], [[5, 5]], [5, [5]]],

@@ -222,7 +222,6 @@ class Watched(LinearClassifier):
         {"scoring": "margin"},
         {"scoring": ["margin", "accuracy", "balanced_accuracy"]},
     ],
-    ids=str,
 )
 def test_no_engine_hands_over_more_than_a_part(params, monkeypatch):
     X, y = data()

@@ -108,11 +108,3 @@ for ax in axes.flat:
     ax.title.set_fontsize(10)
 fig.suptitle(f"What single images rely on, {name}")
 plt.show()
-
-# %%
-# The two networks' maps of a digit resemble each other more than one network's maps of two digits
-# do. On MNIST a 9 is lost where its loop closes at the top: with that window hidden, most are taken
-# for a 4 by either network. An 8 is lost where its strokes cross, a 2 where its stroke turns at the
-# bottom left. Single images rely on such joints too. The networks differ in how much one window
-# costs: without its middle, a 1 is often lost to the backprop network, seldom to the
-# Forward-Forward network.

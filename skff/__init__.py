@@ -1,18 +1,24 @@
 """Forward-Forward networks and Accuracy Differential Saliency for scikit-learn."""
 
+from importlib import import_module
+
 from skff.saliency import ADSDisplay, ADSExplainer, ADSExplanation
 
-__all__ = ["ADSDisplay", "ADSExplainer", "ADSExplanation", "FFClassifier"]
+__all__ = ["ADSDisplay", "ADSExplainer", "ADSExplanation", "FFClassifier", "load", "save"]
 
 __version__ = "0.1.0"
 
+# torch takes longer to import than all else: who only explains need not wait for it.
+_LAZY = {
+    "FFClassifier": "skff.forward_forward",
+    "load": "skff.persistence",
+    "save": "skff.persistence",
+}
+
 
 def __getattr__(name):
-    # torch takes longer to import than all else: who only explains need not wait for it.
-    if name == "FFClassifier":
-        from skff.forward_forward import FFClassifier
-
-        return FFClassifier
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

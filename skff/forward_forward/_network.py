@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
+from skff._memory import in_chunks
 from skff.forward_forward._torch import as_numpy, as_tensor, as_writable_tensor, computing
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
@@ -45,6 +46,19 @@ def rms_normalize(h, norm=None):
     if norm is None:
         norm = torch.linalg.vector_norm(h, dim=-1)
     return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(SMALLEST_NORM)).unsqueeze(-1)
+
+
+def _affine(f, weight, bias):
+    """Compute ``f W' + b``, each row whatever the others are."""
+    # MKL rounds products of few rows unlike those of many, and a product of few columns by the
+    # place of a row among the others: padded, a row's result depends on that row alone.
+    n_rows, n_units, pad = len(f), len(bias), torch.nn.functional.pad
+    if n_rows < FEW_ROWS:
+        f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
+    if n_units < NARROW:
+        weight = pad(weight, (0, 0, 0, NARROW - n_units))
+        bias = pad(bias, (0, NARROW - n_units))
+    return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
 
 
 class Layer:
@@ -89,18 +103,7 @@ class Layer:
         """
         if f.dtype == torch.bfloat16:
             return (f @ self.rounded.t()).float().add_(self.bias)
-        # MKL rounds products of few rows unlike those of many, and a product of few columns by the
-        # place of a row among the others: padded, a row's result depends on that row alone.
-        n_rows, n_units = len(f), self.n_units
-        weight, bias, pad = self.weight, self.bias, torch.nn.functional.pad
-        if n_rows < FEW_ROWS:
-            f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
-        if n_units < NARROW:
-            weight, bias = (
-                pad(weight, (0, 0, 0, NARROW - n_units)),
-                pad(bias, (0, NARROW - n_units)),
-            )
-        return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
+        return _affine(f, self.weight, self.bias)
 
     def label_shifts(self):
         """Return what each label adds to the pre-activations, u, (n_classes, n_units)."""
@@ -260,7 +263,11 @@ class Network:
 
     def tensors(self):
         """Return all weights and biases, in a fixed order."""
-        return [tensor for layer in self.layers for tensor in layer.tensors()] + self.head
+        return self.tensors_of(range(self.n_layers)) + self.head
+
+    def tensors_of(self, layers):
+        """Return all weights and biases of some layers, given by their numbers."""
+        return [tensor for layer in layers for tensor in self.layers[layer].tensors()]
 
     def keep(self, X):
         """Return the features that the first layer reads, (n, n_kept)."""
@@ -354,7 +361,7 @@ class Network:
             self._tower_goodness(Z, out=g)
         return g
 
-    def trunk(self, f, n_layers=None, *, Z=None):
+    def trunk(self, f, n_layers=None, *, Z=None, first=0):
         """Pass through the layers under the neutral label.
 
         Parameters
@@ -365,6 +372,8 @@ class Network:
             Layers to pass, from the first; None means all.
         Z : Tensor of shape (n, n_units), default=None
             The first layer's pre-activations; None computes them.
+        first : int, default=0
+            The layer that reads `f`.
 
         Yields
         ------
@@ -376,12 +385,14 @@ class Network:
             Its pre-activations without a label.
         """
         dtype = torch.float32 if f is None else f.dtype
-        for index, layer in enumerate(self.layers[:n_layers]):
-            if index > 0:
-                f = self.layers[index - 1].upward(Z).to(dtype)
-            if index > 0 or Z is None:
+        below = None
+        for layer in self.layers[first:n_layers]:
+            if below is not None:
+                f = below.upward(Z).to(dtype)
+            if below is not None or Z is None:
                 Z = layer.pre_activations(f)
             yield layer, f, Z
+            below = layer
 
     def _label_goodness(self, layer, Z, out):
         """Write the goodness of relu(Z + u[c]) for all labels c to `out`, (n, n_classes)."""
@@ -419,35 +430,46 @@ class Network:
 
     def logits(self, inputs):
         """Compute the softmax head's logits, (n, n_classes), from `head_inputs`."""
-        weight, bias = self.head
-        return torch.addmm(bias, inputs, weight.t())
+        return _affine(inputs, *self.head)
 
     # Arrays in, arrays out
 
-    def compute(self, X, function, dim=0):
+    def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
+
+        Where even that is not there, fewer samples are taken at once: the output is the same.
 
         Parameters
         ----------
-        X : ndarray of shape (n, n_features), float32
-            Samples.
+        X : Features of shape (n, n_features)
+            Samples, read chunk by chunk.
         function : callable
             Output of `rescale` -> Tensor.
         dim : int, default=0
             The axis of the samples in that tensor.
+        finish : callable, default=identity
+            Applied to the function's output for each chunk of samples, an ndarray; keeps the axis
+            of the samples.
 
         Returns
         -------
         output : ndarray
             The function of all samples.
         """
-        kept, step = self.keep(X), self.rows_per_chunk()
+        output = None
+
+        def write(rows):
+            nonlocal output
+            x = as_tensor(self.keep(X.read(rows))).to(self.device)
+            chunk = finish(function(self.rescale(x)).cpu().numpy())
+            if output is None:
+                shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
+                output = np.empty(shape, chunk.dtype)
+            output[*[slice(None)] * dim, rows] = chunk
+
         with computing(self.device), torch.inference_mode():
-            chunks = [
-                function(self.rescale(as_tensor(kept[rows : rows + step]).to(self.device))).cpu()
-                for rows in range(0, len(kept), step)
-            ]
-        return np.concatenate([chunk.numpy() for chunk in chunks], axis=dim)
+            in_chunks(write, len(X), X.rows_per_block(self.rows_per_chunk()))
+        return output
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""
@@ -456,10 +478,16 @@ class Network:
 
     # Copies and pickles
 
-    def copy_from(self, other):
-        """Take over the weights of a network of the same sizes, in place."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+    def state(self):
+        """Return copies of what training changes: all tensors and the probabilities' scale."""
+        tensors = [tensor.clone() for tensor in self.tensors()]
+        return {"tensors": tensors, "probability_scale": self.probability_scale}
+
+    def restore(self, state):
+        """Take over a `state` of a network of the same sizes, in place."""
+        for mine, theirs in zip(self.tensors(), state["tensors"], strict=True):
             mine.copy_(theirs)
+        self.probability_scale = state["probability_scale"]
 
     def to(self, device):
         """Return a copy whose weights are on `device`; also where it is the same."""

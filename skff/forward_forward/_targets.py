@@ -6,10 +6,13 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._features import validate_features
 from skff.forward_forward.overlays import OVERLAYS
+
+N_TRIED = 100  # samples that an overlay is tried on
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class Task:
     Parameters
     ----------
     samples : tuple of (X, y, weight)
-        Those of positive weight: features (n_samples, n_features) in float32, encoded labels
-        (n_samples,) and their weights (n_samples,), or None where all are equal.
+        Those of positive weight: their `Features` (n_samples, n_features), encoded labels
+        (n_samples,) and weights (n_samples,), or None where all are equal.
     classes : ndarray of shape (n_classes,)
         What the encoded labels stand for.
     n_kept : int
@@ -64,14 +67,14 @@ def check_task(estimator, X, y, sample_weight, rule, *, go_on, classes=None):
     # scikit-learn's validation sets attributes: on a stand-in, since the fit may fail yet.
     stand_in = object.__new__(type(estimator))
     vars(stand_in).update(vars(estimator))
-    X, y = validate_data(stand_in, X, y, dtype=np.float32, order="C", reset=not go_on)
+    X, y = validate_features(stand_in, X, y, reset=not go_on)
     check_classification_targets(y)
     if go_on and classes is None:
         classes = np.unique(y)
     classes, y = encode_labels(column_or_1d(y, warn=True), classes)
     n_kept = _check_kept(estimator, X, len(classes))
     parameters.check_components(rule, len(classes))
-    used, weight = combine_weights(X, y, classes, sample_weight, estimator.class_weight)
+    used, weight = combine_weights(y, classes, sample_weight, estimator.class_weight)
     if used is not None:
         X, y = X[used], y[used]
     names = ("n_features_in_", "feature_names_in_")
@@ -80,6 +83,7 @@ def check_task(estimator, X, y, sample_weight, rule, *, go_on, classes=None):
 
 
 def _check_kept(estimator, X, n_classes):
+    X = next(X.blocks(N_TRIED))
     kept = parameters.component(OVERLAYS, estimator.overlay)(X, n_classes)
     if kept.ndim != 2 or len(kept) != len(X) or kept.shape[1] == 0:
         raise ValueError(
@@ -181,7 +185,7 @@ def check_same_task(estimator, task):
         "hidden_layer_sizes": (sizes, [layer.n_units for layer in network.layers]),
         "overlay": tuple(parameters.name(OVERLAYS, used) for used in (overlay, network.overlay)),
         "features kept by the overlay": (task.n_kept, len(network.center)),
-        "readout": (estimator.readout, head),
+        "readout": ("goodness" if estimator.readout == "goodness" else "softmax", head),
     }
     for name, (got, expected) in asked.items():
         if got != expected:
@@ -191,13 +195,11 @@ def check_same_task(estimator, task):
             )
 
 
-def combine_weights(X, y, classes, sample_weight, class_weight):
+def combine_weights(y, classes, sample_weight, class_weight):
     """Multiply sample and class weights, and find the samples that count.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        Features.
     y : ndarray of shape (n_samples,)
         Encoded labels.
     classes : ndarray of shape (n_classes,)
@@ -222,7 +224,7 @@ def combine_weights(X, y, classes, sample_weight, class_weight):
     if sample_weight is None and class_weight is None:
         return None, None
     weight = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
+        sample_weight, y, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
     )
     if class_weight is not None:
         by_class = compute_class_weight(class_weight, classes=classes, y=classes[y])

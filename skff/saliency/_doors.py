@@ -1,5 +1,7 @@
 """The door to fast predictions under occlusion, and whether it can be trusted."""
 
+from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -35,7 +37,7 @@ class OcclusionPredictor(Protocol):
 
     An estimator that can predict faster when only a few features change offers the method
     ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`, and
-    :class:`ADSExplainer` then asks the object it returns, which has to be picklable for
+    :class:`~skff.ADSExplainer` then asks the object it returns, which has to be picklable for
     ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
     samples with nothing hidden, and for some with a few of the windows hidden.
     """
@@ -157,11 +159,16 @@ def open_door(task):
     samples = task.samples
     if door is None or not samples.is_table or not isinstance(samples.fill, FixedFill):
         return None, None
-    predictor = door(samples.restore(samples.values), fill=samples.fill.array)
+    if samples.is_very_large or (samples.is_large and samples.is_in_file):
+        predictor = PartwisePredictor(door, samples)
+        opened = predictor.open(samples.probe_rows).opened
+    else:
+        values = samples.values.astype(samples.dtype, copy=False)
+        predictor = opened = door(samples.restore(values), fill=samples.fill.array)
     name = type(task.estimator).__name__
-    if not isinstance(predictor, OcclusionPredictor):
+    if not isinstance(opened, OcclusionPredictor):
         return None, (
-            f"Got {type(predictor).__name__} from the occlusion_predictor of {name}, but expected "
+            f"Got {type(opened).__name__} from the occlusion_predictor of {name}, but expected "
             "an object with a method predict_many(rows, windows)"
         )
     expected = "but expected those of its predict"
@@ -172,12 +179,53 @@ def open_door(task):
     rows = samples.probe_rows
     some = np.unique(np.linspace(0, task.n_windows - 1, N_PROBE_WINDOWS).astype(int))
     copies = [samples.hidden(rows, *task.window(window)) for window in some]
-    labels = np.stack([task.predictions.of(copy) for copy in copies])
+    labels = np.stack([task.predictions.of_few(copy) for copy in copies])
     difference = _difference(predictor, rows, [task.regions[window] for window in some], labels)
     if difference is not None:
         where = "with some windows hidden"
         return None, f"Got {difference} from the occlusion_predictor of {name} {where}, {expected}"
     return predictor, None
+
+
+class PartwisePredictor:
+    """Opens the door for one part of large samples at a time: it may transform or copy them.
+
+    Parameters
+    ----------
+    door : callable
+        From `find_door`.
+    samples : Samples
+        With a fill that does not know the window.
+    """
+
+    def __init__(self, door, samples):
+        self.door, self.samples = door, samples
+
+    def open(self, rows):
+        """Return a predictor for the samples `rows`, indices in their order, alone."""
+        fill = self.samples.fill.array
+        X = self.samples.restore(self.samples.take(rows))
+        return _Part(rows, self.door(X, fill=fill if len(fill) == 1 else fill[rows]))
+
+    def predict_many(self, rows, windows):
+        """Predict some samples once per window, see :class:`OcclusionPredictor`."""
+        answers, totals = [], Counter()
+        for part in self.samples.parts(rows):
+            labels, counts = read_labels(self.open(part), part, windows)
+            answers.append(labels)
+            totals.update(counts)
+        return np.concatenate(answers, axis=1), dict(totals)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A predictor for the samples `rows`, that goes by their indices among all."""
+
+    rows: np.ndarray
+    opened: OcclusionPredictor
+
+    def predict_many(self, rows, windows):
+        return self.opened.predict_many(np.searchsorted(self.rows, rows), windows)
 
 
 def read_labels(predictor, rows, windows):

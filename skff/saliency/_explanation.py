@@ -1,11 +1,11 @@
-"""What an ADS run found: maps, their uncertainty, and export."""
+"""What an ADS run found: maps, their uncertainty, pictures and tables of them."""
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
-from skff.saliency._npz import read_fields, write_fields
+from skff._versions import with_version, without_version
 from skff.saliency._parameters import COUNT, LEVEL, check_parameters
 from skff.saliency._statistics import ADJUSTMENTS, METHODS, check_n_resamples, max_t
 
@@ -77,6 +77,7 @@ class ADSExplanation:
     See Also
     --------
     ADSExplainer : Makes explanations.
+    skff.save : Writes one to a file.
     """
 
     importances: np.ndarray
@@ -111,6 +112,12 @@ class ADSExplanation:
             f"<ADSExplanation: {shape} map of {self.scoring} {self.baseline_score:.4g} "
             f"on {self.n_samples} samples>"
         )
+
+    def _repr_html_(self):
+        """Return the map, its key facts and the significant pixels, for a notebook."""
+        from skff.saliency._display import explanation_html
+
+        return explanation_html(self)
 
     @property
     def window_importances(self):
@@ -318,42 +325,11 @@ class ADSExplanation:
             columns |= dict(zip(labels, self.per_class, strict=True))
         return columns
 
-    def save(self, path):
-        """Write the explanation as an .npz file without pickle.
+    def __getstate__(self):
+        return with_version(vars(self))
 
-        Parameters
-        ----------
-        path : str or path-like
-            File to write; used as it is, no ending is added.
-
-        Raises
-        ------
-        TypeError
-            If the class labels are objects that such a file cannot hold.
-        """
-        write_fields(path, vars(self))
-
-    @classmethod
-    def load(cls, path):
-        """Read an explanation that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to read.
-
-        Returns
-        -------
-        explanation : ADSExplanation
-
-        Raises
-        ------
-        ValueError
-            If the file is not one of an explanation.
-        """
-        known = {field.name for field in fields(cls)}
-        required = {field.name for field in fields(cls) if field.default is MISSING}
-        return cls(**read_fields(path, required=required, known=known))
+    def __setstate__(self, state):
+        vars(self).update(without_version(type(self).__name__, state))
 
 
 def _fold_sums(fold_importances, fold_weights):

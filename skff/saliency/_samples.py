@@ -8,14 +8,17 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.utils import assert_all_finite, get_tags, resample
+from sklearn.utils import assert_all_finite, gen_batches, get_tags, resample
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skff._memory import is_memory_mapped
 from skff.saliency._parameters import check_parameters
 from skff.saliency.fills import FILLS, fit_fill
 
 N_PROBES = 128  # rows whose predictions are compared
+PART_FEATURES = 4_000_000  # looked at together: 32 MB in double precision, however stored
+MANY_PARTS = 16  # as many are better read part by part, wherever they are
 
 
 def check_fitted(estimator):
@@ -81,7 +84,7 @@ def read_data(estimator, X, y, sample_weight):
     estimator : object
         Fitted.
     X, y, sample_weight
-        As in :meth:`ADSExplainer.explain`.
+        As in :meth:`~skff.ADSExplainer.explain`.
 
     Returns
     -------
@@ -184,7 +187,8 @@ def _check_finite(name, values, *, allow_nan):
         Whether missing values may pass.
     """
     if values.dtype != object:
-        assert_all_finite(values, allow_nan=allow_nan, input_name=name)
+        for rows in gen_batches(len(values), _part_rows(values.shape[1])):
+            assert_all_finite(values[rows], allow_nan=allow_nan, input_name=name)
         return
     numbers = [value for value in values.ravel() if isinstance(value, float | np.floating)]
     assert_all_finite(np.asarray(numbers), allow_nan=allow_nan, input_name=name)
@@ -232,14 +236,17 @@ class Samples:
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_features)
-        Samples; never written to.
+        Samples as they are stored, in memory or in a file; never written to.
+    dtype : dtype
+        Of the samples that are handed out: holds both `values` and `fill`.
     fill : FixedFill or WindowFill
-        What hidden features are replaced by, in the type of `values`.
+        What hidden features are replaced by.
     restore : callable
         Gives flat samples the form of the user's X: its shape, or a DataFrame.
     """
 
     values: np.ndarray
+    dtype: np.dtype
     fill: object
     restore: object
 
@@ -252,6 +259,34 @@ class Samples:
         return np.ndim(self.restore(self.values[:1])) == 2
 
     @property
+    def is_large(self):
+        """Whether the samples are more than one part."""
+        return len(self) > self.part_rows
+
+    @property
+    def is_very_large(self):
+        """Whether the samples are many parts."""
+        return len(self) > MANY_PARTS * self.part_rows
+
+    @property
+    def is_in_file(self):
+        """Whether the samples are a view of a file."""
+        return is_memory_mapped(self.values)
+
+    @property
+    def part_rows(self):
+        """Number of samples of a part, at least 1."""
+        return _part_rows(self.values.shape[1])
+
+    def parts(self, rows):
+        """Cut the indices `rows` into parts that can be held in memory, as a list."""
+        return np.split(rows, range(self.part_rows, len(rows), self.part_rows))
+
+    def take(self, rows):
+        """Return a copy of the samples `rows`, an array of indices."""
+        return self.values[rows].astype(self.dtype, copy=False)
+
+    @property
     def probe_rows(self):
         """Up to 128 rows, evenly spread."""
         return np.unique(np.linspace(0, len(self) - 1, N_PROBES).astype(int))
@@ -261,7 +296,7 @@ class Samples:
 
         `fill` has shape (1, n_hidden) or (n_samples, n_hidden).
         """
-        values = self.values[np.ix_(rows, features)]
+        values = self.values[np.ix_(rows, features)].astype(self.dtype, copy=False)
         fill = fill if len(fill) == 1 else fill[rows]
         different = values != fill
         if values.dtype.kind in "fcO":
@@ -270,9 +305,13 @@ class Samples:
 
     def hidden(self, rows, features, fill):
         """Return a copy of the samples `rows` with `features` replaced by their fill."""
-        flat = self.values[rows]
+        flat = self.take(rows)
         hide(flat, features, fill, rows)
         return flat
+
+
+def _part_rows(n_features):
+    return max(1, PART_FEATURES // n_features)
 
 
 def hide(flat, features, fill, rows=slice(None)):
@@ -289,7 +328,7 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
         Says whether NaN may be filled in.
     data : Data
     fill : float, str, array-like, callable or fill
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel.
     random_state : RandomState
@@ -299,13 +338,13 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
     -------
     samples : Samples
     """
-    fill, values = resolve_fill(fill, data, pixel_features, random_state)
+    fill, dtype = resolve_fill(fill, data, pixel_features, random_state)
     # What a fill that knows the window gives becomes known window by window: try it once.
     is_fixed = isinstance(fill, FixedFill)
     examples = fill.array if is_fixed else fill.values(np.arange(1), 0)
     _check_finite("fill", examples, allow_nan=allows_nan(estimator))
     restore = _make_restore(data.X, data.sample_shape, examples if is_fixed else None)
-    return Samples(values, fill, restore)
+    return Samples(data.values, dtype, fill, restore)
 
 
 def _make_restore(X, sample_shape, fill):
@@ -417,7 +456,7 @@ class WindowFill:
 
 
 def resolve_fill(fill, data, pixel_features, random_state):
-    """Return what gives the values of hidden features, and the samples in a type that holds them.
+    """Return what gives the values of hidden features, and a type that holds samples and fill.
 
     Parameters
     ----------
@@ -433,8 +472,7 @@ def resolve_fill(fill, data, pixel_features, random_state):
     Returns
     -------
     fill : FixedFill or WindowFill
-    values : ndarray of shape (n_samples, n_features)
-        Copied only if its type cannot hold the fill.
+    dtype : dtype
 
     Raises
     ------
@@ -450,8 +488,8 @@ def resolve_fill(fill, data, pixel_features, random_state):
     per_sample, n_samples = callable(fill), len(data.values)
     array = np.asarray(fill(data.X) if per_sample else fill)
     array = _broadcast(array, n_samples, data.sample_shape, pixel_features.shape, per_sample)
-    array, values = _in_one_type(array, data.values)
-    return FixedFill(array), values
+    array = _in_one_type(array, data.values.dtype)
+    return FixedFill(array), array.dtype
 
 
 def _n_arguments(function):
@@ -464,21 +502,32 @@ def _n_arguments(function):
 
 
 def _resolve_component(fill, values, pixel_features, random_state):
-    X = values[:, pixel_features]  # (n_samples, *image_shape, n_channels)
+    X = _as_images(values, pixel_features)
     fitted = fit_fill(fill, X)
     sample = fitted.sample if hasattr(fitted, "sample") else fitted
     if getattr(fill, "knows_window", True):
         dtype = values.dtype if values.dtype.kind in "fO" else np.dtype(np.float64)
         is_random = bool(getattr(fill, "is_random", False))
         seed = int(random_state.randint(2**31 - 1))
-        resolved = WindowFill(sample, X, pixel_features, seed, dtype, is_random)
-        return resolved, values.astype(dtype, copy=False)
+        return WindowFill(sample, X, pixel_features, seed, dtype, is_random), dtype
     everything = np.ones(pixel_features.shape[:-1], dtype=bool)
     sampled = np.asarray(sample(X, everything, random_state))
     array = np.empty((len(sampled), values.shape[1]), sampled.dtype)
     array[:, pixel_features.ravel()] = sampled.reshape(len(sampled), -1)
-    array, values = _in_one_type(array, values)
-    return FixedFill(array), values
+    array = _in_one_type(array, values.dtype)
+    return FixedFill(array), array.dtype
+
+
+def _as_images(values, pixel_features):
+    """Return samples as (n_samples, *image_shape, n_channels), a view where the layout allows."""
+    for axis in (-1, 0):  # where the channels lie in a stored sample
+        stored = np.moveaxis(pixel_features, -1, axis)
+        if np.array_equal(stored.ravel(), np.arange(values.shape[1])):
+            images = values.reshape(-1, *stored.shape)
+            images = np.moveaxis(images, 1, -1) if axis == 0 else images
+            images.flags.writeable = False
+            return images
+    return values[:, pixel_features]
 
 
 def _broadcast(fill, n_samples, sample_shape, pixel_shape, per_sample):
@@ -496,17 +545,16 @@ def _broadcast(fill, n_samples, sample_shape, pixel_shape, per_sample):
         ) from None
 
 
-def _in_one_type(fill, values):
-    """Cast the fill to the samples' type if no value changes kind, else the samples to a wider."""
-    if values.dtype == object:
-        return fill.astype(object), values
+def _in_one_type(fill, dtype):
+    """Cast the fill to the samples' type if no value changes kind, else to one that holds both."""
+    if dtype.kind == "O":
+        return fill.astype(object)
     if fill.dtype.kind not in "buif":
         raise ValueError(f"Got fill of type {fill.dtype}, but expected numbers like those in X.")
-    if values.dtype.kind == "f":
-        return fill.astype(values.dtype), values
+    if dtype.kind == "f":
+        return fill.astype(dtype)
     with np.errstate(invalid="ignore"):
-        cast = fill.astype(values.dtype)
+        cast = fill.astype(dtype)
     if np.array_equal(cast, fill):
-        return cast, values
-    wider = np.result_type(values.dtype, fill.dtype)
-    return fill.astype(wider), values.astype(wider)
+        return cast
+    return fill.astype(np.result_type(dtype, fill.dtype))

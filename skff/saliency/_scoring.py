@@ -1,6 +1,7 @@
 """What the score is, whether it is plain accuracy, and the predictions that accuracy counts."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, wraps
 from inspect import getattr_static
 from math import inf, isfinite
@@ -13,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from skff._memory import in_chunks, is_out_of_memory
 from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
@@ -25,7 +27,6 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
-MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -37,10 +38,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
+    ask : callable, default=None
+        ``ask(method)`` returns a method's answer about the data, put together from batches, in
+        place of that about the X that the method is called with.
     """
 
-    def __init__(self, estimator):
-        self._estimator, self._answers = estimator, {}
+    def __init__(self, estimator, ask=None):
+        self._estimator, self._ask, self._answers = estimator, ask, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -50,7 +54,7 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                self._answers[name] = attribute(X)
+                self._answers[name] = attribute(X) if self._ask is None else self._ask(attribute)
             return self._answers[name]
 
         return answer
@@ -140,7 +144,9 @@ def make_score(estimator, scoring):
         return Score(estimator, SCORERS[scoring], scoring, asks_methods_only=True)
     names = sorted({*get_scorer_names(), *SCORERS})
     if scoring not in names:
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
+        close = " or ".join(map(repr, get_close_matches(scoring, names)))
+        hint = f" Did you mean {close}?" if close else ""
+        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.{hint}")
     return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
 
 
@@ -244,8 +250,43 @@ class Predictions:
     batch_size: int | None = None
 
     def of(self, flat):
-        """Predict flat samples: one label each."""
+        """Predict flat samples, all in one call: one label each."""
         return self.read(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    def of_all(self, flat):
+        """Predict flat samples in one call; where memory runs out, in several that give the same.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            Where memory runs out and the labels depend on the batch.
+        """
+        try:
+            return self.of(flat)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.depend_on_batch:
+                raise
+        return self.of_few(flat)
+
+    def of_few(self, flat):
+        """Predict flat samples in one call, unless memory runs out."""
+        return np.concatenate(in_chunks(lambda some: self.of(flat[some]), len(flat), len(flat)))
+
+    def each(self, copies, n_copies):
+        """Predict samples in batches, which become smaller where memory runs out.
+
+        Parameters
+        ----------
+        copies : callable
+            Slice -> flat samples, which the estimator may write to.
+        n_copies : int
+
+        Returns
+        -------
+        labels : ndarray of shape (n_copies,)
+        """
+        parts = in_chunks(lambda some: self.of(copies(some)), n_copies, self.batch_rows)
+        return np.concatenate(parts)
 
     @staticmethod
     def read(labels, n_samples):
@@ -266,20 +307,32 @@ class Predictions:
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        row_bytes = self.samples.values.dtype.itemsize * self.samples.values.shape[1]
-        return self.batch_size or max(1, int(MAX_BATCH_BYTES / row_bytes))
+        return self.batch_size or self.samples.part_rows  # estimators take a few copies
+
+    def hidden(self, rows, features, fill):
+        """Predict the samples `rows` with `features` replaced by their fill."""
+        hidden = self.samples.hidden
+        return self.each(lambda part: hidden(rows[part], features, fill), len(rows))
+
+    def ask_hidden(self, features, fill, method):
+        """Return a method's answer about all samples with `features` replaced by their fill."""
+        samples, rows = self.samples, np.arange(len(self.samples))
+
+        def answer(part):
+            return method(samples.restore(samples.hidden(rows[part], features, fill)))
+
+        return np.concatenate(in_chunks(answer, len(rows), self.batch_rows))
 
     @cached_property
     def bare(self):
         """Labels with nothing hidden, of shape (n_samples,)."""
         rows = np.arange(len(self.samples))
-        batches = np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
-        return np.concatenate([self.of(self.samples.values[batch]) for batch in batches])
+        return self.each(lambda part: self.samples.take(rows[part]), len(rows))
 
     @cached_property
     def probed(self):
         """Labels of the probe rows, predicted together."""
-        return self.of(self.samples.values[self.samples.probe_rows])
+        return self.of_few(self.samples.take(self.samples.probe_rows))
 
     @cached_property
     def depend_on_batch(self):
@@ -290,9 +343,10 @@ class Predictions:
         """
         half = np.arange(0, len(self.probed), 2)[::-1]
         batches = [half, *np.split(half, len(half))[:N_ALONE]]
-        values, rows = self.samples.values, self.samples.probe_rows
+        rows = self.samples.probe_rows
         return not all(
-            np.array_equal(self.probed[some], self.of(values[rows[some]])) for some in batches
+            np.array_equal(self.probed[some], self.of_few(self.samples.take(rows[some])))
+            for some in batches
         )
 
     def check_kind(self, y):

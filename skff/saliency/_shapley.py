@@ -93,8 +93,8 @@ def shapley(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a parameter is out of range, or ``method="exact"``
-        has more than 20 regions.
+        As :meth:`~skff.ADSExplainer.explain`; also if a parameter is out of range, or
+        ``method="exact"`` has more than 20 regions.
 
     Warns
     -----
@@ -148,7 +148,7 @@ def shapley(
     return _sample(game, rng, n_permutations, 0.0, verbose)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ShapleyValues:
     """Shapley values of the regions of the input, in units of the score.
 
@@ -197,6 +197,13 @@ class ShapleyValues:
     n_coalitions: int
     scoring: str
     n_samples: int
+
+    def __repr__(self):
+        return (
+            f"<ShapleyValues: {len(self.values)} regions share {self.scoring} from "
+            f"{self.hidden_score:.4g} to {self.full_score:.4g} on {self.n_samples} samples, "
+            f"standard errors up to {self.standard_error.max():.2g}>"
+        )
 
     @property
     def relative_error(self):

@@ -39,7 +39,7 @@ from sklearn.utils._param_validation import Interval
 from skff.saliency._parameters import COUNT, check_parameters
 
 _NUMBERS = "buif"  # kinds of numpy types that fills compute with
-_CHUNK = 4096  # samples centred at once, so that memory does not grow with their number
+_BLOCK = 2**22  # features looked at together, so that memory does not grow with the samples
 _MAX_FEATURES = 4096  # up to here all covariances are computed at once, in at most 128 MiB
 
 
@@ -146,8 +146,9 @@ class Mean:
         _check_numbers(self, X)
         means = X.mean(axis=0, dtype=np.float64)
         if np.isnan(means).any():
+            sums = sum(np.nansum(block, axis=0, dtype=np.float64) for block in _blocks(X))
             with np.errstate(invalid="ignore"):  # a feature without any value stays missing
-                means = np.nansum(X, axis=0, dtype=np.float64) / np.sum(~np.isnan(X), axis=0)
+                means = sums / sum(np.sum(~np.isnan(block), axis=0) for block in _blocks(X))
         return _Precomputed(means[np.newaxis].astype(_result_type(X)))
 
 
@@ -345,18 +346,16 @@ class Conditional:
             If features are not numbers, or are missing.
         """
         _check_complete(self, X)
-        flat = X.reshape(len(X), -1)
-        mean = flat.mean(axis=0, dtype=np.float64)
-        chunks = gen_batches(len(X), _CHUNK)
-        variance = sum(np.square(flat[rows] - mean).sum() for rows in chunks) / flat.size
+        mean = X.mean(axis=0, dtype=np.float64).ravel()
+        squares = (np.square(flat - mean).sum() for flat in _flat_blocks(X))
+        variance = sum(squares) / X.size
         at_once = len(mean) <= _MAX_FEATURES
         return _Regression(
             penalty=self.alpha * (variance or 1.0) / len(X),
             reach=self.reach,
             residuals=self.residuals,
             mean=mean,
-            covariance=_covariance(flat, mean) if at_once else None,
-            flat=None if at_once else flat,
+            covariance=_covariance(X, mean) if at_once else None,
         )
 
 
@@ -374,8 +373,7 @@ class _Regression:
         Whether those of other samples are added.
     mean : ndarray of shape (n_features,)
     covariance : ndarray of shape (n_features, n_features) or None
-    flat : ndarray of shape (n_samples, n_features) or None
-        The samples, for covariances window by window where `covariance` is None.
+        None computes covariances window by window.
     """
 
     penalty: float
@@ -383,7 +381,6 @@ class _Regression:
     residuals: bool
     mean: np.ndarray
     covariance: np.ndarray | None
-    flat: np.ndarray | None
     # What was expected in the window before, for the draws of a window follow each other. Set at
     # once, so that threads see a pair that belongs together.
     _latest: tuple = (None, None)
@@ -405,29 +402,40 @@ class _Regression:
             context, hidden = _features(around, n_channels), _features(pixels, n_channels)
             # (n_samples, n_context)
             centred = X[:, around].reshape(len(X), -1) - self.mean[context]
-            values = self.mean[hidden] + centred @ self._weights(context, hidden)
+            values = self.mean[hidden] + centred @ self._weights(X, context, hidden)
             if self.residuals:
                 self._latest = pixels, values
         return values
 
-    def _weights(self, context, hidden):
+    def _weights(self, X, context, hidden):
         """Return the coefficients of the context, of shape (n_context, n_hidden)."""
         features = np.concatenate([context, hidden])
         if self.covariance is None:
-            S = _covariance(self.flat[:, features], self.mean[features])
+            S = _covariance(X, self.mean, features)
         else:
             S = self.covariance[np.ix_(features, features)]
         n = len(context)
         return np.linalg.solve(S[:n, :n] + self.penalty * np.eye(n), S[:n, n:])
 
 
-def _covariance(flat, mean):
-    """Return the covariance of samples (n_samples, n_features) around known means."""
-    total = np.zeros((len(mean), len(mean)))
-    for rows in gen_batches(len(flat), _CHUNK):
-        centred = flat[rows] - mean
-        total += centred.T @ centred
-    return total / len(flat)
+def _covariance(X, mean, features=slice(None)):
+    """Return the covariance of some features of all samples around their known means."""
+    mean, total = mean[features], 0.0
+    for flat in _flat_blocks(X):
+        centred = flat[:, features] - mean
+        total = total + centred.T @ centred
+    return total / len(X)
+
+
+def _blocks(X):
+    """Yield some samples at a time, in their order."""
+    n_rows = max(1, _BLOCK // max(1, X[0].size))
+    return (X[rows] for rows in gen_batches(len(X), n_rows))
+
+
+def _flat_blocks(X):
+    """Yield the same, of shape (n, n_features)."""
+    return (block.reshape(len(block), -1) for block in _blocks(X))
 
 
 def _surroundings(pixels, reach):
@@ -588,7 +596,7 @@ def _check_numbers(fill, X):
 
 def _check_complete(fill, X):
     _check_numbers(fill, X)
-    if not np.isfinite(X).all():
+    if not all(np.isfinite(block).all() for block in _blocks(X)):
         raise ValueError(
             f"Got fill={fill} and X with missing or infinite values, but expected finite ones: it "
             "computes hidden pixels from others. Impute X first, or use Mean(), Permute() or a "

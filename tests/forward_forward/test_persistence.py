@@ -5,6 +5,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+import skops.io
 from forward_forward.samples import (
     Recorder,
     fingerprint,
@@ -15,6 +16,7 @@ from forward_forward.samples import (
 )
 from sklearn.base import clone
 
+import skff
 from skff import FFClassifier
 from skff.forward_forward.augmentation import ImageShift
 from skff.forward_forward.goodness import GOODNESS
@@ -30,7 +32,21 @@ def through_joblib(clf, folder, **params):
     return joblib.load(path, **params)
 
 
+def through_file(clf, folder):
+    skff.save(clf, folder / "model.skff")
+    return skff.load(folder / "model.skff")
+
+
+def through_skops(clf, folder):
+    data = skops.io.dumps(clf)
+    types = skops.io.get_untrusted_types(data=data)
+    assert all(name.startswith("skff.") for name in types)
+    return skops.io.loads(data, trusted=types)
+
+
 ROUND_TRIPS = {
+    "skff": through_file,
+    "skops": through_skops,
     "pickle": lambda clf, folder: pickle.loads(pickle.dumps(clf)),
     "joblib": through_joblib,
     "joblib-memmap": lambda clf, folder: through_joblib(clf, folder, mmap_mode="r"),

@@ -44,6 +44,16 @@ class OnePixelClassifier(FixedClassifier):
         return (np.asarray(X).reshape(len(X), -1)[:, self.feature] > 0).astype(int)
 
 
+class RenamedClassifier(FixedClassifier):
+    """Says `labels[0]`, or `labels[1]` where the fifth feature is above 0."""
+
+    def __init__(self, labels=(0, 1)):
+        self.labels = labels
+
+    def predict(self, X):
+        return np.asarray(self.labels)[(X[:, 4] > 0).astype(int)]
+
+
 class XorClassifier(FixedClassifier):
     """Says whether the first two features have the same sign; a 0 has none."""
 

@@ -275,7 +275,7 @@ def test_conditional_is_the_ridge_regression_of_scikit_learn(
     shape, hidden, reach, max_features, monkeypatch
 ):
     monkeypatch.setattr(fills, "_MAX_FEATURES", max_features)
-    monkeypatch.setattr(fills, "_CHUNK", 64)
+    monkeypatch.setattr(fills, "_BLOCK", 64 * 30)
     X, pixels = normal_images(shape), window(shape[1:-1], *hidden)
     context = within_reach(pixels, shape[1] if reach is None else reach)
     values = sample(Conditional(alpha=30, reach=reach), X, pixels)

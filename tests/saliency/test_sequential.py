@@ -6,7 +6,8 @@ from saliency.oracle import LinearClassifier, OnePixelClassifier
 from scipy.special import beta, betaln
 from sklearn.datasets import load_digits
 
-from skff import ADSExplainer, ADSExplanation
+import skff
+from skff import ADSExplainer
 from skff.saliency._sequential import (
     StoppingRule,
     drop_bounds,
@@ -227,8 +228,8 @@ def test_predictions_that_depend_on_the_batch_are_refused(images):
 def test_what_the_sequential_mode_knows_is_saved_and_loaded(images, tmp_path):
     model, X, y = images
     found = ADSExplainer(model, target_precision=0.05, random_state=0).explain(X[:400], y[:400])
-    found.save(tmp_path / "map.npz")
-    loaded = ADSExplanation.load(tmp_path / "map.npz")
+    skff.save(found, tmp_path / "map")
+    loaded = skff.load(tmp_path / "map")
     np.testing.assert_array_equal(loaded.window_intervals, found.window_intervals)
     np.testing.assert_array_equal(loaded.window_n_samples, found.window_n_samples)
     assert loaded.engine_stats == found.engine_stats

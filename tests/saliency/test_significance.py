@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 from saliency.oracle import FixedClassifier, LinearClassifier, OnePixelClassifier
 from scipy.stats import binomtest, false_discovery_control, norm
 
+import skff
 from skff.saliency import ADSExplainer, ADSExplanation
 from skff.saliency._statistics import METHODS, holm, max_t
 
@@ -162,8 +163,8 @@ def test_bad_parameters_are_named(params, error, message):
 
 def test_p_values_survive_saving(tmp_path):
     found = ADSExplainer(SignalOrParity(), window_shape=1).explain(*draw(0))
-    found.save(tmp_path / "map.npz")
-    loaded = ADSExplanation.load(tmp_path / "map.npz")
+    skff.save(found, tmp_path / "map")
+    loaded = skff.load(tmp_path / "map")
     np.testing.assert_array_equal(loaded.significant(), found.significant())
 
 

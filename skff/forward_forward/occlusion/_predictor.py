@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from skff._memory import in_chunks
 from skff.forward_forward._torch import as_tensor, computing, map_on_threads
 from skff.forward_forward.occlusion._bounds import (
     CACHE_ELEMENTS,
@@ -34,8 +35,8 @@ class OcclusionPredictor:
     ----------
     network : Network
         Fitted.
-    X : ndarray of shape (n_samples, n_features), float32
-        Samples.
+    X : Features of shape (n_samples, n_features)
+        Samples, read a few at a time.
     fill : array-like broadcastable to `X`
         Values of hidden features, finite.
     classes : ndarray of shape (n_classes,)
@@ -57,12 +58,13 @@ class OcclusionPredictor:
 
     def __init__(self, network, X, fill, *, classes):
         self.network, keep = network, network.keep
-        self.X = keep(X)
+        self.X = X
         self.fill = keep(_check_fill(fill, X.shape))
         self.classes = classes
         # Where each feature lies among the kept ones; one past the end if the overlay dropped it.
         kept = keep(np.arange(X.shape[1])[np.newaxis])[0]
-        self.position = np.full(X.shape[1], len(kept))
+        self.n_kept = len(kept)
+        self.position = np.full(X.shape[1], self.n_kept)
         self.position[kept] = np.arange(len(kept))
         self.widest = max(layer.n_units for layer in network.layers)
         longest = max(layer.weight.shape[1] for layer in network.layers)
@@ -95,30 +97,31 @@ class OcclusionPredictor:
         best = np.empty((len(windows), len(rows)), dtype=np.int64)
         weights = self._padded_weights()
 
-        def predict(some_windows, block, some_rows):
+        def predict(some_windows, block, places):
+            def predict_some(part):
+                work = _Block(self, rows[places[part]], block, weights)
+                best[some_windows, places[part]] = work.predict().T
+                return work.counts
+
             with computing(self.network.device), torch.inference_mode():  # holds for one thread
-                work = _Block(self, rows[some_rows], block, weights)
-                best[some_windows, some_rows] = work.predict().T
-            return work.counts
+                return sum_counts(in_chunks(predict_some, len(places), len(places)))
 
         pieces = list(self._pieces(windows, len(rows)))
-        totals = Counter(dict.fromkeys(STAGES, 0))
-        for counts in map_on_threads(predict, pieces, self.network.device):
-            totals.update(counts)
-        return self.classes[best], dict(totals)
+        parts = map_on_threads(predict, pieces, self.network.device)
+        return self.classes[best], dict.fromkeys(STAGES, 0) | sum_counts(parts)
 
     def _pieces(self, windows, n_rows):
-        """Yield windows as a slice, the positions of their pixels and rows as a slice."""
+        """Yield windows as a slice, the positions of their pixels and the places of rows."""
         for first, block in self._window_blocks(windows):
             step = self._rows_per_block(block)
             for start in range(0, n_rows, step):
-                yield slice(first, first + len(block)), block, slice(start, start + step)
+                places = np.arange(start, min(start + step, n_rows))
+                yield slice(first, first + len(block)), block, places
 
     def _window_blocks(self, windows):
         """Yield (index of the first window, positions (n_windows, n_pixels)), padded to a table."""
         size = max((len(window) for window in windows), default=0)
-        n_kept = self.X.shape[1]
-        table = np.full((len(windows), max(size, 1)), n_kept)
+        table = np.full((len(windows), max(size, 1)), self.n_kept)
         for row, window in zip(table, windows, strict=True):
             window = np.unique(window)  # a feature named twice is hidden once
             row[: len(window)] = self.position[window]
@@ -130,7 +133,7 @@ class OcclusionPredictor:
 
     def _rows_per_block(self, block):
         """Return how many samples to take at once, so that no buffer exceeds the scratch memory."""
-        per_sample = max(2 * block.numel(), self.network.n_classes * self.widest, self.X.shape[1])
+        per_sample = max(2 * block.numel(), self.network.n_classes * self.widest, self.n_kept)
         return min(MOST_ROWS, max(1, SCRATCH_ELEMENTS // per_sample))
 
     def _padded_weights(self):
@@ -141,6 +144,14 @@ class OcclusionPredictor:
     def tensor(self, X):
         """Return samples as a float32 tensor where the network is."""
         return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
+
+
+def sum_counts(parts):
+    """Add up dicts of counts."""
+    totals = Counter()
+    for counts in parts:
+        totals.update(counts)
+    return dict(totals)
 
 
 class _Block:
@@ -161,7 +172,7 @@ class _Block:
     def __init__(self, predictor, rows, block, weights):
         self.predictor, self.network, self.block = predictor, predictor.network, block
         self.weights = weights
-        self.x = predictor.tensor(predictor.X[rows])
+        self.x = predictor.tensor(self.network.keep(predictor.X.read(rows)))
         fill = predictor.fill
         self.fill = predictor.tensor(fill if len(fill) == 1 else fill[rows])
         self.counts = dict.fromkeys(STAGES, 0)

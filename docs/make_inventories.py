@@ -17,6 +17,7 @@ OBJECTS = {
     "sklearn": {
         "class": [
             "sklearn.calibration.CalibratedClassifierCV",
+            "sklearn.exceptions.ConvergenceWarning",
             "sklearn.linear_model.Ridge",
             "sklearn.model_selection.GridSearchCV",
             "sklearn.neural_network.MLPClassifier",

@@ -1,4 +1,8 @@
-"""Work in chunks, which become smaller where memory runs out."""
+"""What is in memory: arrays that are not, and work in chunks where it runs out."""
+
+import mmap
+
+import numpy as np
 
 SIGNS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad allocation")
 
@@ -58,3 +62,19 @@ def is_out_of_memory(error):
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in SIGNS)
     )
+
+
+def is_memory_mapped(X):
+    """Return whether an array is a view of a file.
+
+    Parameters
+    ----------
+    X : ndarray
+
+    Returns
+    -------
+    is_mapped : bool
+    """
+    while isinstance(X, np.ndarray):  # an ndarray may be a view of a view of a memmap
+        X = X.base
+    return isinstance(X.obj if isinstance(X, memoryview) else X, mmap.mmap)

@@ -90,7 +90,6 @@ def assert_same(found, expected):
         {"readout": "softmax", "overlay": "replace"},
         {"readout": Softmax(0.03, weight_decay=0.1), "solver": "sgd"},
     ],
-    ids=str,
 )
 def test_a_file_holds_everything_in_the_middle_of_partial_fit(path, params):
     X, y = gaussian_classes(n_features=8)
@@ -160,7 +159,7 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize("params", PARAMETERS + COMPONENTS, ids=str)
+@pytest.mark.parametrize("params", PARAMETERS + COMPONENTS)
 def test_every_parameter_comes_back(path, params):
     if "negatives" in params:
         params |= {"loss": "symba"}
@@ -446,6 +445,7 @@ MODEL_LIES = {
     "classes not sorted": (array("classes", lambda values: values[::-1]), "classes"),
     "classes too few": (array("classes", lambda values: values[:2]), "shape"),
     "another number of epochs": (put(7, *FITTED, "n_iter"), "n_iter"),
+    "a number of epochs that is none": (put(True, *FITTED, "n_iter"), "n_iter"),
     "a layer that is not there": (put([5, 6], *FITTED, "history", 0, "layers"), "layer"),
     "a loss of text": (put(["x", "y"], *FITTED, "history", 0, "loss"), "loss"),
     "a history of no list": (put("x", *FITTED, "history"), "history"),

@@ -143,7 +143,7 @@ def start_dask(n_jobs):
 
     settings = {"n_workers": n_jobs, "threads_per_worker": 1, "processes": True}
     with (
-        LocalCluster(dashboard_address=None, silence_logs="CRITICAL", **settings) as cluster,
+        LocalCluster(dashboard_address=":0", silence_logs="CRITICAL", **settings) as cluster,
         Client(cluster),
     ):
         yield {}

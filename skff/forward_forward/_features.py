@@ -1,14 +1,15 @@
 """Features where and as they are stored, read a few samples at a time as float32."""
 
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from skff._memory import is_memory_mapped
+
 LARGEST_COPY = 2**28  # bytes: an array in memory is converted as a whole if its copy is no larger
-BLOCK_BYTES = 2**24  # of float32, read at once
+BLOCK_BYTES = 2**23  # of float32, read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +108,3 @@ def _stays_as_stored(X):
     if Features(X).is_ready:
         return False  # scikit-learn's own check then neither copies it
     return is_memory_mapped(X) or 4 * X.size > LARGEST_COPY
-
-
-def is_memory_mapped(X):
-    """Return whether an array is a view of a file.
-
-    Parameters
-    ----------
-    X : ndarray
-
-    Returns
-    -------
-    is_mapped : bool
-    """
-    while isinstance(X, np.ndarray):  # an ndarray may be a view of a view of a memmap
-        X = X.base
-    return isinstance(X.obj if isinstance(X, memoryview) else X, mmap.mmap)

@@ -221,8 +221,8 @@ def _decode_fitted(node, arrays):
         "history_": _check_history(node["history"], network.n_layers),
         "_network": network,
     }
-    if node["n_iter"] != count_epochs(node["history"]):
-        raise ValueError(f"its n_iter is {node['n_iter']!r}, not that of its history")
+    n_iter = count_epochs(node["history"])
+    check_number("n_iter", node["n_iter"], n_iter, n_iter, whole=True)
     if node["feature_names"] is not None:
         feature_names = decode(node["feature_names"], arrays)
         check_array("feature names", feature_names, (n_features,), object)

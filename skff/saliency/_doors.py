@@ -159,7 +159,7 @@ def open_door(task):
     samples = task.samples
     if door is None or not samples.is_table or not isinstance(samples.fill, FixedFill):
         return None, None
-    if samples.is_large:
+    if samples.is_very_large or (samples.is_large and samples.is_in_file):
         predictor = PartwisePredictor(door, samples)
         opened = predictor.open(samples.probe_rows).opened
     else:

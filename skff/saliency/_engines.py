@@ -310,9 +310,10 @@ def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
     measurement = task.journal.begin(vars(counts))
-    # What knows the window is computed for all samples anyway.
-    parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
-    for part in parts:  # for each window a part of the rows is read again, not all of them
+    # Each window reads its rows anew: from a file, better a part of them than all. A fill that
+    # knows the window is computed from all samples anyway.
+    in_parts = task.samples.is_very_large and isinstance(task.samples.fill, FixedFill)
+    for part in task.samples.parts(rows) if in_parts else [rows]:
         left = measurement.left(blocks)
         results = _run(task, _predict_block, left, len(part), part, correct)
         for block, found in zip(left, results, strict=True):
@@ -369,18 +370,25 @@ def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
     measurement = task.journal.begin(vars(counts), totals)
-    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
-    for part in task.samples.parts(rows):
-        blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
-        blocks = measurement.left(blocks)
-        if not blocks:
-            continue
-        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
-        for found, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
-            counts.add(found)
+    for blocks, opened in _opened(predictor, task, windows, rows, measurement):
+        for part, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
+            counts.add(part)
             totals.update(stats)
             measurement.keep()
     return counts, dict(totals)
+
+
+def _opened(predictor, task, windows, rows, measurement):
+    """Yield blocks of rows, a list of index arrays, with the predictor to ask about them."""
+    part_rows = task.samples.part_rows
+    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows), part_rows))
+    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
+    in_parts = isinstance(predictor, PartwisePredictor)
+    n_at_once = part_rows // block_rows if in_parts else len(blocks)
+    for start in range(0, len(blocks), n_at_once):
+        left = measurement.left(blocks[start : start + n_at_once])
+        if left:
+            yield left, predictor.open(np.concatenate(left)) if in_parts else predictor
 
 
 def _ask_block(task, rows, windows, correct, predictor):

@@ -114,7 +114,7 @@ class ADSExplainer(BaseEstimator):
     n_jobs : int or None, default=None
         Number of joblib workers. The result does not depend on it.
     batch_size : int or None, default=None
-        Rows per call of ``predict``; None bounds a batch by memory (32 MB).
+        Rows per call of ``predict``; None bounds a batch by memory (4 million features).
     max_samples : int, float or None, default=None
         Number or share of samples to use, drawn once without replacement, stratified by class for
         classifiers. None uses all.

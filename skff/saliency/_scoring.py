@@ -27,7 +27,6 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
-MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -308,7 +307,7 @@ class Predictions:
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
+        return self.batch_size or self.samples.part_rows  # estimators take a few copies
 
     def hidden(self, rows, features, fill):
         """Predict the samples `rows` with `features` replaced by their fill."""

@@ -22,11 +22,11 @@ def digits():
 
 @pytest.fixture(scope="module")
 def dask():
-    """Start a scheduler and two worker processes; joblib's default backend is not changed."""
+    """Start a scheduler and two worker processes, on free ports of this machine."""
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with (
-        distributed.LocalCluster(dashboard_address=None, **settings) as cluster,
+        distributed.LocalCluster(dashboard_address=":0", **settings) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client

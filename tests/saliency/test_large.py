@@ -12,13 +12,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skff import FFClassifier
-from skff.saliency import ADSExplainer, _samples, _scoring, deletion_curve, insertion_curve
+from skff.saliency import ADSExplainer, _samples, deletion_curve, insertion_curve
 from skff.saliency._doors import PartwisePredictor
 from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import make_samples, read_data
 from skff.saliency.fills import Conditional
 
-N_SAMPLES, PART_ROWS, BATCH_ROWS = 90, 40, 17
+N_SAMPLES, PART_ROWS = 90, 17
 FIELDS = (
     *("importances", "window_scores", "baseline_score", "standard_error", "p_values"),
     *("per_class", "fold_importances", "window_n_samples", "window_intervals"),
@@ -31,11 +31,10 @@ def data(dtype="f8", n_features=16):
     return (X + 3 * np.eye(3, n_features, dtype=int)[y]).astype(dtype), y
 
 
-def set_part(monkeypatch, X, n_rows=PART_ROWS, batch_rows=BATCH_ROWS):
-    """Let a part and a batch be as many samples of this kind."""
-    row_bytes = X[0].nbytes
-    monkeypatch.setattr(_samples, "PART_BYTES", n_rows * row_bytes)
-    monkeypatch.setattr(_scoring, "MAX_BATCH_BYTES", batch_rows * row_bytes)
+def set_part(monkeypatch, X, n_rows=PART_ROWS):
+    """Let a part, which is also a batch, be as many samples of this kind."""
+    monkeypatch.setattr(_samples, "PART_FEATURES", n_rows * X.shape[1])
+    monkeypatch.setattr(_samples, "MANY_PARTS", 2)
 
 
 def mapped(X, path):
@@ -60,6 +59,10 @@ def logistic(X, y):
     return LogisticRegression(tol=0.1).fit(X, y)
 
 
+def largest_pixel(X):
+    return X.max(axis=1, keepdims=True)
+
+
 def assert_same(found, expected):
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), field)
@@ -74,7 +77,7 @@ def assert_same(found, expected):
         (linear, {"engine": "predict", "fill": 0.5}),
         (linear, {"fill": "mean"}),
         (linear, {"fill": "blur", "aggregate": "coverage"}),
-        (linear, {"fill": lambda X: X.max(axis=1, keepdims=True)}),
+        (linear, {"fill": largest_pixel}),
         (linear, {"fill": "permute", "random_state": 3, "n_repeats": 2}),
         (linear, {"fill": Conditional(reach=1)}),
         (linear, {"groups": [[0, 5], [3]]}),
@@ -84,7 +87,6 @@ def assert_same(found, expected):
         (behind_scalers, {"fill": "mean"}),
         (logistic, {"fill": 0.5}),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
 def test_large_samples_and_files_give_the_map_of_small_ones(
@@ -104,16 +106,17 @@ def test_large_samples_and_files_give_the_map_of_small_ones(
 
 
 @pytest.mark.parametrize("engine", ["incremental", "predict", "score"])
-def test_weights_and_draws_of_large_samples(engine, monkeypatch):
+def test_weights_and_draws_of_large_samples(engine, tmp_path, monkeypatch):
     X, y = data()
     weight = np.arange(N_SAMPLES) % 4.0
     params = {"image_shape": (4, 4), "engine": engine, "max_samples": 0.9, "random_state": 0}
     explainer = ADSExplainer(linear(X, y), **params)
     expected = explainer.explain(X, y, weight)
-    set_part(monkeypatch, X, n_rows=20)
-    found = explainer.explain(X, y, weight)
+    set_part(monkeypatch, X)
+    large = explainer.explain(X, y, weight)
     for field in FIELDS[:7]:  # sums of weights in another order
-        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=1e-12)
+        np.testing.assert_allclose(getattr(large, field), getattr(expected, field), atol=1e-12)
+    assert_same(explainer.explain(mapped(X, tmp_path / "X"), y, weight), large)
 
 
 def test_a_part_is_ready_to_be_sent_to_a_worker():
@@ -149,7 +152,7 @@ def test_large_frames_keep_their_columns(monkeypatch):
     model = behind_scalers(X, y)
     explainer = ADSExplainer(model, window_shape=1, fill=0.5)
     expected = explainer.explain(X, y)
-    set_part(monkeypatch, X.to_numpy(dtype="f8"))
+    set_part(monkeypatch, X)
     assert_same(explainer.explain(X, y), expected)
     assert expected.engine == "incremental"
 
@@ -214,23 +217,22 @@ class Watched(LinearClassifier):
 
 
 @pytest.mark.parametrize(
-    ("params", "most"),
+    "params",
     [
-        ({"engine": "incremental"}, PART_ROWS),
-        ({"engine": "predict"}, BATCH_ROWS),
-        ({"engine": "score"}, BATCH_ROWS),
-        ({"scoring": "margin"}, BATCH_ROWS),
-        ({"scoring": ["margin", "accuracy", "balanced_accuracy"]}, BATCH_ROWS),
+        {"engine": "incremental"},
+        {"engine": "predict"},
+        {"engine": "score"},
+        {"scoring": "margin"},
+        {"scoring": ["margin", "accuracy", "balanced_accuracy"]},
     ],
-    ids=str,
 )
-def test_no_engine_hands_over_more_than_a_part(params, most, monkeypatch):
+def test_no_engine_hands_over_more_than_a_part(params, monkeypatch):
     X, y = data()
     set_part(monkeypatch, X)
     monkeypatch.setattr(_samples, "N_PROBES", 10)
     monkeypatch.setattr(Watched, "most", 0)
     ADSExplainer(Watched(n_features=16), image_shape=(4, 4), **params).explain(X, y)
-    assert BATCH_ROWS <= Watched.most <= most
+    assert Watched.most == PART_ROWS
 
 
 def test_curves_hand_over_no_more_than_a_batch(monkeypatch):
@@ -239,7 +241,7 @@ def test_curves_hand_over_no_more_than_a_batch(monkeypatch):
     monkeypatch.setattr(_samples, "N_PROBES", 10)
     monkeypatch.setattr(Watched, "most", 0)
     deletion_curve(Watched(n_features=16), X, y, np.arange(16), n_random=0, image_shape=(16,))
-    assert Watched.most == BATCH_ROWS
+    assert Watched.most == PART_ROWS
 
 
 @pytest.mark.parametrize(

@@ -865,3 +865,19 @@ def test_a_contestant_of_several_processes_is_measured():
         found = _distributed_contestants.measure(run | {"contestant": contestant}, 0, None)
         assert len(found["epoch_seconds"]) == 2
         assert found["epoch_bytes"] == 0
+
+
+def test_the_loop_of_several_processes_is_the_plain_loop_where_there_is_one(digits):
+    X, y, _, _ = digits
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        shared, plain = (
+            loop((20,), max_iter=1, random_state=0).fit(X, y)
+            for loop in (_distributed_contestants.SharedLoop, BackpropLoop)
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+    pairs = zip(shared.net_.parameters(), plain.net_.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)

@@ -44,10 +44,9 @@ def measure_ff(run, parallel=None):
 class SharedLoop(BackpropLoop):
     """The plain loop with torch's DistributedDataParallel around its network."""
 
-    def _run_epoch(self, optimizer, X, y, epoch):
-        if not isinstance(self.net_, DistributedDataParallel):
-            self.net_ = DistributedDataParallel(self.net_)
-        super()._run_epoch(optimizer, X, y, epoch)
+    def _make_optimizer(self):
+        self.net_ = DistributedDataParallel(self.net_)
+        return super()._make_optimizer()
 
 
 def measure_backprop(run, rank=0, size=1):

@@ -728,6 +728,16 @@ def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_bench
     assert "no CUDA device" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("load", "shown"), [(1.0, "12"), (9.0, "-")])
+def test_seconds_on_a_busy_machine_are_not_shown(load, shown):
+    row = {"part": "whole", "hidden": [9], "epochs": 1, "seed": 0, "threads": 1, "seconds": 12.3}
+    row |= {"curve": [], "test": {"head": 1.0, "goodness": 2.0}}
+    row |= {"machine": {"cores": 2, "load": load}}
+    header, [cells] = summary.hinton_networks_table([row])
+    assert cells[header.index("seconds")] == shown
+    assert cells[-4:] == ["-", "-", "1.00", "2.00"]
+
+
 def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():
     changes = bench_hinton.settings_by_change()
     before, everything = changes.pop("none"), changes.pop("all of these")

@@ -551,14 +551,15 @@ def test_other_libraries_find_the_same(name, digits, monkeypatch):
     labels, X = bench_questions.tiles(8, 4 if name == "sage" else 2), X.astype(float)
     if name == "sage":
         found = bench_questions.sage_values(model, X, y, labels, 0.05)
+        assert found["correlation"] > 0.9
         assert found["largest_distance_in_standard_errors"] < 5
     else:
         compare = getattr(bench_questions, f"{name}_importance")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the library's own
             found = compare(model, X, y, labels, 5)
-        assert found["largest_difference"] < 5 * found["largest_standard_error_of_a_difference"]
-    assert found["correlation"] > 0.75
+        chance = found["largest_standard_error_of_a_difference"]
+        assert found["largest_difference"] < 4 * chance < found["largest_drop"]
 
 
 def test_a_library_that_is_missing_is_left_out(monkeypatch, capsys):

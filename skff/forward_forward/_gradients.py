@@ -227,7 +227,9 @@ def _draw_samples(strength, rule, generator):
     # Gathering rows costs more than it saves when most of them stay.
     if probability.sum() > MOST_DRAWN * len(strength):
         return None, None
-    draw = torch.rand(len(strength), generator=generator, dtype=strength.dtype)
+    draw = torch.rand(
+        strength.shape, generator=generator, dtype=strength.dtype, device=strength.device
+    )
     samples = torch.nonzero(draw < probability).squeeze(1)
     return samples, probability[samples].reciprocal_()
 

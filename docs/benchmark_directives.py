@@ -55,6 +55,16 @@ class BenchmarkText(ResultDirective):
         return self.parse([pages.sentence(" ".join(self.content)), ""], "training")
 
 
+class BenchmarkHeadline(ResultDirective):
+    """Show the two figures that say most, with a link to where they come from."""
+
+    required_arguments = 0
+
+    def run(self):
+        """Return two cards."""
+        return self.parse(pages.headline_source(), "training")
+
+
 class BenchmarkMachine(SphinxDirective):
     """Say on which machines, with which versions and at which commits was measured."""
 
@@ -68,5 +78,6 @@ def setup(app):
     app.add_directive("benchmark-table", BenchmarkTable)
     app.add_directive("benchmark-figure", BenchmarkFigure)
     app.add_directive("benchmark-text", BenchmarkText)
+    app.add_directive("benchmark-headline", BenchmarkHeadline)
     app.add_directive("benchmark-machine", BenchmarkMachine)
     return {"version": "1", "parallel_read_safe": True}

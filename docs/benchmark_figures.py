@@ -3,6 +3,7 @@
 Colours and lines are legible on a light and on a dark page, and the background is transparent.
 """
 
+import itertools
 import statistics
 from functools import partial
 
@@ -41,6 +42,7 @@ LABELS = {
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "digits": "digits"}
 TWO_LAYERS = [500, 500]
 N_BINS = 15
+HINTONS_ERROR = 1.36  # percent, of four layers of 2,000 units after 60 epochs
 
 
 def save(draw, rows, path):
@@ -184,6 +186,27 @@ def pool_bins(runs):
     return np.column_stack([sums[:, :2] / sums[:, 2:], sums[:, 2]])
 
 
+def hinton_curves(rows):
+    """Draw the held-out error of both readouts of Hinton's recipe after some of the epochs."""
+    rows = [row for row in rows if row["part"] == "curve" and len(row["curve"]) > 1]
+    figure, axes = _panels(1, _datasets(rows))
+    for data, ax in zip(_datasets(rows), axes[0], strict=True):
+        for row, color in zip(_select(rows, data=data), itertools.cycle(COLORS.values())):
+            epochs = [point["epoch"] for point in row["curve"]]
+            for readout, style in {"head": "o-", "goodness": "s--"}.items():
+                found = [point[readout] for point in row["curve"]]
+                label = f"{_name(row['hidden'])}, {row['epochs']} epochs, {readout}"
+                ax.semilogy(epochs, found, style, color=color, label=label, ms=4)
+        ax.axhline(HINTONS_ERROR, color=GREY, linestyle=":", label="the paper's test error")
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+        ax.set(title=TITLES[data], xlabel="epoch", ylabel="error in percent, held-out images")
+    figure.set_size_inches(6.4 * len(axes[0]), 4.4)
+    _legend(figure, axes, ncols=2)
+    return figure
+
+
 def ads_seconds(rows):
     """Draw the seconds of a full map, on a logarithmic axis, of each way to compute it."""
     rows = [row for row in rows if row["model"] == "ff"]
@@ -218,6 +241,7 @@ FIGURES = {
     "error_against_time": ("training", error_against_time),
     "error_against_depth": ("training", error_against_depth),
     "reliability": ("training", reliability),
+    "hinton_curves": ("hinton", hinton_curves),
     "ads_seconds": ("ads", ads_seconds),
     "growth": ("scaling", growth),
     "paper_samples": ("reproduction", paper.labelled_samples),
@@ -243,14 +267,14 @@ def _panels(n_rows, datasets):
     return plt.subplots(n_rows, len(datasets), figsize=size, squeeze=False, layout="constrained")
 
 
-def _legend(figure, axes, **settings):
+def _legend(figure, axes, *, ncols=3, **settings):
     """Name each line once, below all panels, where it hides none of them."""
     named = {}
     for ax in axes.flat:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     figure.legend(
-        named.values(), named, loc="outside lower center", ncols=3, fontsize="small", **settings
+        named.values(), named, loc="outside lower center", ncols=ncols, fontsize="small", **settings
     )
 
 

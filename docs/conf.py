@@ -6,6 +6,8 @@ import skff
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from make_inventories import INVENTORIES, write_all
+
 project = "skff"
 author = "skff developers"
 copyright = "skff developers"
@@ -14,7 +16,11 @@ version = release = skff.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "benchmark_directives",
@@ -23,6 +29,8 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
+nitpicky = True
+nitpick_ignore_regex = [("py:obj", r"\w+_")]  # fitted attributes, which the class's page describes
 default_role = "literal"  # single backticks name parameters, which have no page of their own
 
 autosummary_generate = True
@@ -55,10 +63,23 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
+intersphinx_mapping = write_all(INVENTORIES)
+
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_formats = [("png", 120)]
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"skff {release}"
 html_show_sourcelink = False
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_theme_options = {
+    "header_links_before_dropdown": 4,
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+}
 
 
 def skip_fitted_properties(app, what, name, obj, skip, options):

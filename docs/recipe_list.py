@@ -16,14 +16,26 @@ class RecipeList(SphinxDirective):
         for name, recipe in RECIPES.items():
             source += [f".. rubric:: {name}", "", recipe.source, ""]
             if recipe.parameters:
-                settings = (f"    {key}={value!r}," for key, value in recipe.parameters.items())
-                source += [".. code-block:: python", "", "    FFClassifier("]
-                source += [f"    {line}" for line in settings] + ["    )", ""]
+                source += [".. code-block:: python", ""]
+                source += [f"    {line}" for line in _call(recipe)] + [""]
             source += [f":The source's claim: {recipe.claim or 'none'}"]
             source += [f":Measured here: {recipe.measured or 'see :doc:`benchmarks`'}", ""]
         node = nodes.Element()
         self.state.nested_parse(StringList(source, "skff.recipes"), 0, node)
         return node.children
+
+
+def _call(recipe):
+    """Return the lines of code that build the recipe's estimator."""
+    settings = [f"    {key}={value!r}," for key, value in recipe.parameters.items()]
+    if recipe.preprocessing is None:
+        return ["FFClassifier(", *settings, ")"]
+    inner = ["FFClassifier(", *settings, "),"]
+    return [
+        "make_pipeline(",
+        *(f"    {line}" for line in [f"{recipe.preprocessing!r},", *inner]),
+        ")",
+    ]
 
 
 def setup(app):

@@ -35,6 +35,9 @@ LONGEST_REASON = 500  # characters: a file must not fill a log
 # What reading nonsense may raise, in our own code, NumPy's and torch's.
 COMPLAINTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
+_STEPS = np.zeros(256, np.int8)  # by which each byte of JSON outside strings goes deeper
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
+
 
 @contextmanager
 def atomic_write(path):
@@ -200,6 +203,7 @@ def read(path, kinds):
     Nothing is executed. Memory grows with the bytes that the file really holds, whatever its
     header claims.
     """
+    path = os.fspath(path)
     with refusing(path):
         data = _read_bytes(path)
         header = _check_header(data)
@@ -285,12 +289,11 @@ def _parse(text):
     if len(text) > LARGEST_HEADER:
         raise ValueError(f"it has {len(text)} bytes of JSON, more than {LARGEST_HEADER}")
     marks = _outside_strings(text)
-    opening = np.isin(marks, np.frombuffer(b"[{", np.uint8))
-    closing = np.isin(marks, np.frombuffer(b"]}", np.uint8))
-    depth = np.cumsum(opening.view(np.int8) - closing.view(np.int8), dtype=np.int32)
-    if depth.max(initial=0) > DEEPEST:
-        raise ValueError(f"its JSON is {depth.max()} levels deep, more than {DEEPEST}")
-    n_values = np.count_nonzero(opening) + np.count_nonzero(marks == ord(","))
+    steps = _STEPS[marks]
+    depth = np.cumsum(steps, dtype=np.int32).max(initial=0)
+    if depth > DEEPEST:
+        raise ValueError(f"its JSON is {depth} levels deep, more than {DEEPEST}")
+    n_values = np.count_nonzero(steps == 1) + np.count_nonzero(marks == ord(","))
     if len(text) > SHORT and n_values * DENSEST > len(text):
         raise ValueError(f"its JSON holds {n_values} values in {len(text)} bytes, too many")
     return json.loads(text.decode(), object_pairs_hook=_unique)

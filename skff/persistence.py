@@ -28,7 +28,7 @@ def save(obj, path):
     ----------
     obj : FFClassifier or ADSExplanation
         A classifier may be fitted or not, or be in the middle of `partial_fit`. Its components must
-        be skff's own. Callbacks are not saved.
+        be skff's own. Not saved are callbacks and `checkpoint`, a path on this machine.
     path : str or path-like
         File to write; used as it is, no ending is added.
 

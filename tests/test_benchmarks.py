@@ -18,12 +18,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks")
 
 import _ads_contestants as ads
 import _common as common
+import _cuda_contestants
+import _cuda_graphs as graphs
+import _hinton_runs as hinton
 import _results as results
 import _settings
 import _summary as summary
 import _training_contestants as training
 import _version_contestants as versions
 import bench_ads
+import bench_cuda
+import bench_hinton
 import bench_questions
 import bench_scaling
 import bench_tabular
@@ -152,7 +157,7 @@ def test_the_mean_of_the_images_is_left_in_on_request(contestant):
 
 def test_recipe_reports_both_readouts():
     tiny = {"hidden_layer_sizes": [40, 40], "max_iter": 15, "batch_size": 20}
-    tiny |= {"learning_rate_init": 4e-3}
+    tiny |= {"learning_rate_init": 4e-3, "label_scale": 0.5}
     run = {"contestant": "recipe", "recipe": "HINTON_2022", "settings": tiny}
     result = training.measure(RUN | run)
     assert result["error"] < 40
@@ -550,3 +555,146 @@ def test_tabular_benchmark_scores_both_classifiers(capsys):
     assert run["mlp"] > 90
     assert 33 < run["ff"] <= 100
     assert f"{run['ff'] - run['mlp']:+.2f}" in capsys.readouterr().out
+
+
+class Drift:
+    """A step that adds a rate times something random."""
+
+    def __init__(self, read_rate):
+        self.generator = torch.Generator().manual_seed(0)
+        self.weight = torch.zeros(3)
+        self.number, self.tensor = 0.0, torch.tensor(0.0)
+        self.read_rate = read_rate
+
+    def run(self, steps):
+        for k in range(7):
+            self.number = 1.0 + k
+            self.tensor.fill_(self.number)
+            steps(torch.arange(2 if k == 6 else 4) + k)
+        return self.weight
+
+    def step(self, rows):
+        noise = torch.rand(3, generator=self.generator)
+        self.weight += self.read_rate(self) * (rows.sum() + noise)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "number"])
+def test_a_replay_reads_tensors_anew_and_numbers_as_they_were(kind):
+    plain, graphed = (Drift(lambda drift: getattr(drift, kind)) for _ in range(2))
+    steps = graphs.GraphedSteps(graphed.step, 4, [graphed.generator])
+    same = torch.equal(plain.run(plain.step), graphed.run(steps))
+    assert steps.n_replays == 6 - graphs.N_WARM_UP
+    assert same == (kind == "tensor")
+    assert torch.equal(plain.generator.get_state(), graphed.generator.get_state())
+
+
+@pytest.mark.parametrize(
+    "read", [lambda drift: float(drift.tensor), lambda d: len(d.weight.nonzero())]
+)
+def test_a_step_that_the_host_reads_from_is_not_captured(read):
+    drift = Drift(read)
+    with pytest.raises(RuntimeError, match="wait for the device"):
+        drift.run(graphs.GraphedSteps(drift.step, 4, [drift.generator]))
+
+
+def cuda_run(contestant, **other):
+    settings = {"dropout": 0.1, "learning_rate_init": 3e-3}
+    settings |= {"weight_decay": 0.01} if contestant == "torch-lean" else {"label_smoothing": 0.1}
+    run = {"device": "cpu", "data": "digits", "hidden": [20, 20], "batch_size": 64, "n_train": 500}
+    run |= {"contestant": contestant, "settings": settings, "epochs": 2, "seed": 0}
+    return {"bfloat16": False, "graph": False, "part": "graph"} | run | other
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("contestant", bench_cuda.CONTESTANTS)
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_graphs_train_the_model_that_batches_train(contestant, bfloat16, device):
+    found = _cuda_contestants.measure(cuda_run(contestant, bfloat16=bfloat16, device=device))
+    assert 0 < found["largest_difference"] < (0.02 if bfloat16 else 1e-5)
+    assert found["same_labels"] > 0.98
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("contestant", bench_cuda.CONTESTANTS)
+def test_contestants_of_the_gpu_learn(contestant, device):
+    run = cuda_run(contestant, part="train", epochs=8, device=device)
+    found = _cuda_contestants.measure(run)
+    assert found["error"] < 30
+    assert found["seconds"] > 0
+    assert found["predict_seconds"] > 0
+    assert (found["gpu"] is None) == (found["peak_mb"] is None) == (device == "cpu")
+
+
+@pytest.fixture
+def cuda_benchmark(tmp_path, monkeypatch):
+    """Return a function that runs the benchmark, and one that reads its rows by their part."""
+
+    def measure_in_process(script, run):
+        if run["contestant"] == "torch-lean" and run["part"] == "graph":
+            return {"failed": "OutOfMemoryError: too wide"}
+        return _cuda_contestants.measure(run)
+
+    monkeypatch.setattr(bench_cuda, "measure_in_process", measure_in_process)
+    path = tmp_path / "cuda.json"
+
+    def run(*arguments):
+        status = bench_cuda.main(["--smoke", "--json", str(path), *arguments])
+        parts = [row["part"] for row in results.read_rows(path)]
+        return status, {part: parts.count(part) for part in parts}
+
+    return run
+
+
+def test_gpu_benchmark_goes_on_after_a_failure_and_says_so(cuda_benchmark, capsys):
+    arguments = ["--device", "cpu", "--parts", "train", "graph", "explain"]
+    status, parts = cuda_benchmark(*arguments)
+    assert (status, parts) == (1, {"train": 8, "graph": 1, "explain": 1, "failed": 1})
+    assert "OutOfMemoryError: too wide" in capsys.readouterr().out
+    status, parts = cuda_benchmark("--device", "cpu", "--parts", "train")
+    assert (status, parts) == (0, {"train": 8, "graph": 1, "explain": 1})
+    assert "| torch-lean | yes        | yes      | 1 " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_benchmark, capsys):
+    cuda_benchmark("--device", "cpu", "--parts", "explain")
+    for _ in range(2):
+        status, parts = cuda_benchmark("--device", "cuda")
+        assert (status, parts) == (0, {"explain": 1, "device": 1})
+    assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():
+    changes = bench_hinton.settings_by_change()
+    before, everything = changes.pop("none"), changes.pop("all of these")
+    assert changes.pop("all, and hard negatives") == {}
+    assert everything == {"negatives": before["negatives"]}
+    made = [name for settings in changes.values() for name in set(before) - set(settings)]
+    assert sorted([*made, "negatives"]) == sorted(before)
+    assert all(settings.items() <= before.items() for settings in changes.values())
+
+
+def test_hinton_benchmark_evaluates_both_readouts_and_reads_test_images_at_the_end(monkeypatch):
+    options = bench_hinton.parse_options(["--smoke", "--epochs", "3"])
+    by_part = {run["part"]: run for run in bench_hinton.plan(options)}
+    read = []
+
+    def load(data, *, validation=False):
+        read.append(validation)
+        return common.load(data, validation=validation)
+
+    monkeypatch.setattr(hinton, "load", load)
+    quick = {"evaluate_every": 2, "settings": {"batch_size": 20, "label_scale": 0.5}}
+    curve = hinton.measure(by_part["curve"] | quick)
+    assert read == [True, False]
+    assert [point["epoch"] for point in curve["curve"]] == [2, 3]
+    assert curve["curve"][-1]["seconds"] == curve["seconds"] > 0
+    assert all(0 < error < 75 for error in curve["test"].values())
+    assert hinton.measure(by_part["changes"])["test"] is None
+    assert read == [True, False, True]
+    whole = hinton.measure(by_part["whole"] | {"epochs": 1})
+    assert whole["curve"] == []
+    assert set(whole["test"]) == {"head", "goodness"}

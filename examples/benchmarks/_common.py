@@ -79,13 +79,13 @@ def make_components(settings):
 
 
 def _make_component(text):
-    from skff.forward_forward import augmentation, losses, negatives
+    from skff.forward_forward import augmentation, losses, negatives, readouts
 
     call = ast.parse(text, mode="eval").body
     name = getattr(getattr(call, "func", None), "id", None)
     components = {
         component.__name__: component
-        for module in (augmentation, losses, negatives)
+        for module in (augmentation, losses, negatives, readouts)
         for component in vars(module).values()
         if isinstance(component, type) and component.__module__ == module.__name__
     }

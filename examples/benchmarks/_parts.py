@@ -10,7 +10,12 @@ except ImportError:  # before labels entered at every layer
 
     CrossEntropy = None
 
-__all__ = ["SCHEDULES", "drop_features", "label_weights", "smoothed_loss"]
+try:
+    from skff.forward_forward._distributed import balanced
+except ImportError:  # before several processes could train together
+    balanced = None
+
+__all__ = ["SCHEDULES", "balanced", "drop_features", "label_weights", "smoothed_loss"]
 
 
 def smoothed_loss(label_smoothing):

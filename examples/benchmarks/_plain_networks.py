@@ -1,9 +1,11 @@
 """Opponents of the training benchmark: plain loops as one would write them by hand in torch."""
 
+from contextlib import nullcontext
 from time import perf_counter
 
 import numpy as np
 import torch
+from _cuda_graphs import GraphedSteps, default_generator
 from _parts import SCHEDULES, drop_features
 from torch import nn
 from torch.nn.functional import cross_entropy, softplus
@@ -27,6 +29,13 @@ class BackpropLoop:
         Share of each target that is spread over all labels.
     random_state : int
         Seed of weights, order and dropout.
+    device : str
+        Where the data lie during training, and the network always.
+    bfloat16 : bool
+        Whether to train under autocast to bfloat16; predictions are in float32.
+    graph : bool
+        Whether the batches of a fit replay one captured CUDA graph, but the first few and a
+        smaller last one.
     """
 
     def __init__(
@@ -42,6 +51,9 @@ class BackpropLoop:
         label_smoothing=0.0,
         center=True,
         random_state=0,
+        device="cpu",
+        bfloat16=False,
+        graph=False,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.batch_size = batch_size
@@ -53,6 +65,9 @@ class BackpropLoop:
         self.label_smoothing = label_smoothing
         self.center = center
         self.random_state = random_state
+        self.device = torch.device(device)
+        self.bfloat16 = bfloat16
+        self.graph = graph
 
     @classmethod
     def from_net(cls, net):
@@ -65,34 +80,61 @@ class BackpropLoop:
     def fit(self, X, y, end_epoch=lambda make_model: None):
         """Train on float32 features and labels 0, 1, ...; `end_epoch` is told of each epoch."""
         torch.manual_seed(self.random_state)
-        self.scale_, self.shift_ = _scale_and_shift(X, self.center)
-        X, y = torch.from_numpy(X), torch.from_numpy(y)
-        self.net_ = _make_net([X.shape[1], *self.hidden_layer_sizes, int(y.max()) + 1])
-        optimizer = torch.optim.AdamW(
-            self.net_.parameters(),
-            self.learning_rate_init,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        generator = default_generator(self.device)
+        self.scale_, self.shift_ = _scale_and_shift(X, self.center, self.device)
+        X, y = torch.from_numpy(X).to(self.device), torch.from_numpy(y).to(self.device)
+        sizes = [X.shape[1], *self.hidden_layer_sizes, int(y.max()) + 1]
+        self.net_ = _make_net(sizes).to(self.device)
+        optimizer = self._make_optimizer()
+
+        def learn(rows):
+            self._learn(optimizer, X, y, rows, generator)
+
+        if self.graph:
+            learn = GraphedSteps(learn, self.batch_size, [generator])
         for epoch in range(self.max_iter):
-            self._run_epoch(optimizer, X, y, epoch)
+            self._run_epoch(optimizer, learn, len(X), epoch, generator)
             end_epoch(lambda: self)
         return self
 
-    def _run_epoch(self, optimizer, X, y, epoch):
-        schedule = SCHEDULES[self.learning_rate]
-        order = torch.randperm(len(X))
-        for start in range(0, len(X), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            rate = schedule((epoch + start / len(X)) / self.max_iter)
-            optimizer.param_groups[0]["lr"] = self.learning_rate_init * rate
-            x = self._normalize(X.index_select(0, rows))
-            x = drop_features(x, self.dropout, torch.default_generator)
-            target = y.index_select(0, rows)
+    def _make_optimizer(self):
+        rate = self.learning_rate_init
+        if self.graph:  # which reads it from the device
+            rate = torch.tensor(rate, device=self.device)
+        return torch.optim.AdamW(
+            self.net_.parameters(),
+            rate,
+            weight_decay=self.weight_decay,
+            fused=True,
+            capturable=self.graph,
+        )
+
+    def _run_epoch(self, optimizer, learn, n_samples, epoch, generator):
+        schedule, (group,) = SCHEDULES[self.learning_rate], optimizer.param_groups
+        order = torch.randperm(n_samples, generator=generator, device=self.device)
+        for start in range(0, n_samples, self.batch_size):
+            rate = schedule((epoch + start / n_samples) / self.max_iter) * self.learning_rate_init
+            if self.graph:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+            learn(order[start : start + self.batch_size])
+
+    def _learn(self, optimizer, X, y, rows, generator):
+        x = self._normalize(X.index_select(0, rows))
+        x = drop_features(x, self.dropout, generator)
+        target = y.index_select(0, rows)
+        with self._precision():
             loss = cross_entropy(self.net_(x), target, label_smoothing=self.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def _precision(self):
+        if not self.bfloat16:
+            return nullcontext()
+        # Weights cast for one batch must not serve the next: a graph would not cast them again.
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=not self.graph)
 
     def _normalize(self, x):
         # (x - mean) * scale in one pass over a batch: a normalised copy of X would count as memory.
@@ -103,15 +145,15 @@ class BackpropLoop:
         self.net_.eval()
         with torch.inference_mode():
             batches = torch.from_numpy(X).split(4096)
-            logits = [self.net_(self._normalize(batch)) for batch in batches]
-            return torch.cat(logits).softmax(1).numpy()
+            logits = [self.net_(self._normalize(batch.to(self.device))) for batch in batches]
+            return torch.cat(logits).softmax(1).cpu().numpy()
 
     def predict(self, X):
         """Return labels (n_samples,)."""
         return self.predict_proba(X).argmax(axis=1)
 
 
-def _scale_and_shift(X, center):
+def _scale_and_shift(X, center, device):
     """Return what makes the samples' mean rms 1 about the mean: ``scale * x + shift``."""
     mean = X.mean(axis=0, dtype=np.float64) if center else np.zeros(X.shape[1])
     # In parts: a centred copy of all samples would be as large as the data.
@@ -119,7 +161,7 @@ def _scale_and_shift(X, center):
     norm = sum(np.linalg.norm(part - mean, axis=1).sum() for part in parts) / len(X)
     scale = X.shape[1] ** 0.5 / norm
     shift = torch.from_numpy((-scale * mean).astype(np.float32))
-    return torch.tensor(scale, dtype=torch.float32), shift
+    return torch.tensor(scale, dtype=torch.float32, device=device), shift.to(device)
 
 
 def _make_net(sizes):

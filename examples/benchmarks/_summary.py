@@ -190,3 +190,88 @@ def describe_figures(row):
     about += ("commit", "date", "machine", "versions", "command")
     figures = {name: value for name, value in row.items() if name not in about}
     return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+
+
+def cuda_training_table(rows):
+    """Return header and rows of texts: both contestants with each way to run their batches.
+
+    Quotients are those to the plain loop's run of the same seed, without graph, in float32.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``bench_cuda.py``, of one device, data set and network size.
+
+    Returns
+    -------
+    header : list of str
+        Names of the columns.
+    body : list of list of str
+        One per contestant and mode.
+    """
+    header = ["contestant", "CUDA graph", "bfloat16", "seeds", "seconds to fit", f"/ {REFERENCE}"]
+    header += ["seconds to predict", f"/ {REFERENCE}", "error %", "peak MB on the device"]
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["contestant"], row["graph"], row["bfloat16"]), []).append(row)
+    reference = groups.get((REFERENCE, False, False), [])
+    body = []
+    for (name, graph, bfloat16), own in sorted(groups.items()):
+        cells = [name, _yes(graph), _yes(bfloat16), str(len(own))]
+        cells += _figure_and_ratio(own, reference, "seconds", None, 2)
+        cells += _figure_and_ratio(own, reference, "predict_seconds", None, 4)
+        cells += [spread([row["error"] for row in own]), spread([row["peak_mb"] for row in own], 0)]
+        body.append(cells)
+    return header, body
+
+
+def cuda_explanation_table(rows):
+    """Return header and rows of texts: a row per map that ``bench_cuda.py`` computed."""
+    header = ["data", "layers", "window", "images", "seconds", "peak MB on the device"]
+    header += ["windows unlike the CPU's", "largest difference in accuracy"]
+    body = [
+        [
+            *[row["data"], "-".join(map(str, row["hidden"])), f"{row['window']} x {row['window']}"],
+            *[str(row["samples"]), f"{row['seconds']:.2f}", spread([row["peak_mb"]], 0)],
+            f"{row['windows_unlike_cpu']} of {row['windows']}",
+            f"{row['largest_difference']:.4f}",
+        ]
+        for row in rows
+    ]
+    return header, body
+
+
+def _yes(condition):
+    return "yes" if condition else "no"
+
+
+def hinton_changes_table(rows):
+    """Return header and rows of texts: held-out errors of Hinton's recipe with each change."""
+    header = ["change", "epochs", "seeds", "head error %", "goodness error %"]
+    groups = {}
+    for row in rows:
+        if row["part"] == "changes":
+            groups.setdefault((row["change"], row["epochs"]), []).append(row["curve"][-1])
+    body = []
+    for (change, epochs), last in groups.items():
+        errors = [spread([point[readout] for point in last]) for readout in ("head", "goodness")]
+        body.append([change, str(epochs), str(len(last)), *errors])
+    return header, body
+
+
+def hinton_networks_table(rows):
+    """Return header and rows of texts: errors of both readouts of each network by his recipe."""
+    header = ["network", "trained on", "epochs", "seed", "seconds", "threads"]
+    header += ["held-out error %: head", "goodness", "test error %: head", "goodness"]
+    parts = {"curve": "all but held-out images", "whole": "all training images"}
+    body = []
+    for row in rows:
+        if row["part"] not in parts:
+            continue
+        cells = ["-".join(map(str, row["hidden"])), parts[row["part"]]]
+        cells += [str(row["epochs"]), str(row["seed"])]
+        cells += [spread([value(row, "seconds")], 0), str(row["threads"])]
+        for errors in (row["curve"][-1] if row["curve"] else {}, row["test"]):
+            cells += [spread([errors.get(readout)]) for readout in ("head", "goodness")]
+        body.append(cells)
+    return header, body

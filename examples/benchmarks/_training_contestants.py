@@ -198,6 +198,9 @@ def measure(run):
     if run["contestant"] in CENTERED:
         mean = X.mean(axis=0)
         X, X_test = X - mean, X_test - mean
+    preprocessing = RECIPES[run["recipe"]].preprocessing if "recipe" in run else None
+    if preprocessing is not None:
+        X, X_test = preprocessing.fit_transform(X), preprocessing.transform(X_test)
     train = CONTESTANTS[run["contestant"]]
     _warm_up(train, X, y, run)
     with tempfile.TemporaryDirectory() as folder:

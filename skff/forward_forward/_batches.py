@@ -1,6 +1,8 @@
 """Batches of training data on the device: augmentation, dropout, location and scale."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +12,62 @@ from skff.forward_forward._torch import as_numpy, as_tensor
 
 ROWS = 256  # taken at once where a copy of the data would be too large
 ROUNDING = 1e-6  # relative; float32 resolves 1.2e-7
+
+
+@dataclass(frozen=True)
+class Share:
+    """The samples of a batch that this process has: every `n_shares`-th one.
+
+    Parameters
+    ----------
+    n_samples : int
+        Size of the whole batch.
+    first : int, default=0
+        The first sample of the share.
+    n_shares : int, default=1
+        Number of processes that the batch is divided among.
+    add_up : callable, default=None
+        Tensor -> the sum of those of all processes, may be in place; needed where there are
+        several.
+    """
+
+    n_samples: int
+    first: int = 0
+    n_shares: int = 1
+    add_up: Callable | None = None
+
+    def own(self, values):
+        """Return the share of some values of the whole batch, (n_samples, ...)."""
+        return values if self.n_shares == 1 else values[self.first :: self.n_shares]
+
+    def gather(self, values):
+        """Return the values of the whole batch, (n_samples, ...), from those of the shares."""
+        if self.n_shares == 1:
+            return values
+        whole = values.new_zeros(self.n_samples, *values.shape[1:])
+        whole[self.first :: self.n_shares] = values
+        return self.add_up(whole)
+
+    def mean(self, values):
+        """Return the mean over the whole batch, (...), of values of the share, (n, ...)."""
+        total = values.sum(0)
+        return (total if self.n_shares == 1 else self.add_up(total)) / self.n_samples
+
+    def blocks(self, n_rows):
+        """Yield, for each block of so many rows of the batch, own rows and the share of the block.
+
+        Yields
+        ------
+        rows : slice
+            Of what this process has.
+        share : Share
+            Of the block.
+        """
+        for start in range(0, self.n_samples, n_rows):
+            stop = min(start + n_rows, self.n_samples)
+            before, until = (len(range(self.first, end, self.n_shares)) for end in (start, stop))
+            first = (self.first - start) % self.n_shares
+            yield slice(before, until), replace(self, n_samples=stop - start, first=first)
 
 
 class TrainingData:
@@ -54,7 +112,7 @@ class TrainingData:
     def __len__(self):
         return len(self.y)
 
-    def batch(self, rows, generator, dropout=None):
+    def batch(self, rows, generator, dropout=None, share=None):
         """Serve some rows as the network wants them.
 
         Parameters
@@ -65,26 +123,34 @@ class TrainingData:
             Source of randomness.
         dropout : float, default=None
             Share of the features to drop; None means that of the training.
+        share : Share, default=None
+            Which of these samples are served, as they would be among all; None means all.
 
         Returns
         -------
-        x : Tensor of shape (n, n_kept)
-            Augmented, kept and rescaled features, some dropped.
+        x : Tensor of shape (n_own, n_kept)
+            Augmented, kept and rescaled features of the share, some dropped.
         y : LongTensor of shape (n,)
-            Encoded labels.
+            Encoded labels of all.
         weight : Tensor of shape (n,) or float
-            Weights.
+            Weights of all.
         """
-        x = self._read(rows)
-        if self.augment is not None:
-            x = _augmented(x, self.augment, generator)
+        share = Share(len(rows)) if share is None else share
+        if self.augment is None:
+            x = self._read(share.own(rows))
+        else:  # which may draw as it likes, for the whole batch
+            x = share.own(_augmented(self._read(rows), self.augment, generator))
         # What stays is scaled up along with all else: one pass over the batch less.
         n_dropped = _out_of_256(self.dropout if dropout is None else dropout)
         x = self.rescale(self.keep(x), 256 / (256 - n_dropped))
         if n_dropped:
-            x.mul_(_kept_features(x, n_dropped, generator))
-        weight = 1.0 if self.weight is None else self.weight[rows]
-        return x, self.y[rows], weight
+            shape = len(rows), x.shape[1]
+            x.mul_(share.own(_kept_features(shape, x.device, n_dropped, generator)))
+        return x, *self.targets(rows)
+
+    def targets(self, rows):
+        """Return the encoded labels of some rows, (n,), and their weights, (n,) or a float."""
+        return self.y[rows], 1.0 if self.weight is None else self.weight[rows]
 
     def _read(self, rows):
         """Return the features of some samples on the device, a copy."""
@@ -116,19 +182,21 @@ def drop_features(x, share, generator):
     n_dropped = _out_of_256(share)
     if n_dropped == 0:
         return x
-    return x.mul_(_kept_features(x, n_dropped, generator)).mul_(256 / (256 - n_dropped))
+    kept = _kept_features(x.shape, x.device, n_dropped, generator)
+    return x.mul_(kept).mul_(256 / (256 - n_dropped))
 
 
 def _out_of_256(share):
     return min(round(256 * share), 255)
 
 
-def _kept_features(x, n_dropped, generator):
-    """Draw which features stay, bool of the shape of `x`; `n_dropped` of 256 do not."""
+def _kept_features(shape, device, n_dropped, generator):
+    """Draw which features stay, bool (n, n_features); `n_dropped` of 256 do not."""
     # One 64-bit draw serves eight features: a draw per feature costs more than a matrix product.
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    n_draws = math.prod(shape)
+    words = torch.empty(-(-n_draws // 8), dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)
-    return words.view(torch.uint8)[: x.numel()].view(x.shape) >= n_dropped
+    return words.view(torch.uint8)[:n_draws].view(shape) >= n_dropped
 
 
 def _augmented(x, augment, generator):

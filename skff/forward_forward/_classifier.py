@@ -1,13 +1,16 @@
 """FFClassifier: parameters, their documentation and prediction."""
 
+import warnings
 from contextlib import suppress
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
@@ -35,7 +38,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
       `batch_size`, `max_iter`
     - *stopping*: `early_stopping`, `validation_fraction`, `n_iter_no_change`, `tol`
     - *data*: `class_weight`
-    - *running*: `matmul_precision`, `device`, `warm_start`, `random_state`, `verbose`
+    - *running*: `matmul_precision`, `device`, `parallel`, `warm_start`, `random_state`, `verbose`
+    - *interruptions*: `checkpoint`, `checkpoint_every`, `keep_interrupted`
 
     Parameters
     ----------
@@ -72,10 +76,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ``training="simultaneous"``. "auto" is "all" or "hard", as the loss needs.
     training : {"simultaneous", "greedy"}, default="simultaneous"
         Whether every batch updates all layers or the layers are trained one after another.
-    readout : {"goodness", "softmax"}, default="goodness"
+    readout : {"goodness", "softmax"} or Softmax, default="goodness"
         How predictions are made: by the goodness of every label, or by a linear softmax head on
         the normalised activities of all layers but the first (unless it is the only one) under a
-        neutral label. The head is trained along without changing the layers.
+        neutral label. The head is trained along without changing the layers, at their learning
+        rate unless an instance such as ``Softmax(learning_rate_init=0.01)`` sets its own.
     skip_first_goodness : bool, default=False
         Whether to leave the first layer out of the summed goodness; needs at least two layers.
     peer_normalization : float in [0, inf), default=0.0
@@ -121,6 +126,12 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         as fast. Set around our own calls only; prediction is always in float32.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one, then MPS, then the CPU.
+    parallel : {"data", "layers"} or None, default=None
+        Whether the processes of torch.distributed's default group train one network together. All
+        of them call `fit` or `partial_fit` with all of the data and the same parameters, and all
+        end with the same weights. "data" gives each a share of the samples of every batch,
+        "layers" some of the layers, with ``overlay="layerwise"`` and ``training="simultaneous"``.
+        None trains alone, whatever groups there are. See the user guide.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the previous call.
     random_state : int, RandomState instance or None, default=None
@@ -128,6 +139,19 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         validation split.
     verbose : bool or int, default=False
         Whether to print a line per epoch.
+    checkpoint : str, path-like or None, default=None
+        File with the state of a `fit`, written while it trains. Where there is one, the fit goes on
+        from it, and ends bit for bit as if it had never been interrupted. One file belongs to one
+        fit: with other data, parameters, versions or threads it is refused. It stays when the fit
+        is finished, so that the same fit returns at once until the file is deleted. `partial_fit`
+        uses none. None writes nothing.
+    checkpoint_every : int, default=1
+        Epochs, at least 1, after which the file is written again.
+    keep_interrupted : bool, default=False
+        Whether `fit` ends with a warning at a KeyboardInterrupt (Ctrl-C), with the weights after
+        the last whole epoch, or the best ones until then with `early_stopping`. Otherwise the
+        interrupt is raised, and leaves the estimator as it was before the fit; with a
+        `checkpoint`, as it was after the last whole epoch.
 
     Attributes
     ----------
@@ -158,7 +182,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         One per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the share
         of samples whose positive has more goodness than the negatives that it is compared with)
         per layer in `layers`, readout_loss and readout_accuracy of a softmax head that learns,
-        validation_score with early stopping.
+        validation_score with early stopping, communicated_bytes (what all processes together
+        handed over to torch.distributed) with `parallel`.
     loss_curves_ : ndarray of shape (n_layers, n_iter_)
         Mean loss per layer and epoch; NaN where a layer trained fewer epochs.
     device_ : torch.device
@@ -168,7 +193,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ------
     ValueError
         By `fit` and `partial_fit`, before any training: if a parameter is out of its range, or if
-        `overlay`, `loss`, `negatives`, `readout` and `training` contradict each other.
+        `overlay`, `loss`, `negatives`, `readout` and `training` contradict each other. By `fit`, if
+        `checkpoint` is the file of another fit or broken.
 
     See Also
     --------
@@ -176,7 +202,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was.
+    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was, but
+    for what `keep_interrupted` and `checkpoint` say.
     What prediction needs is frozen at the fit, so that changing a parameter of a fitted
     classifier changes nothing before the next `fit` or `partial_fit`.
 
@@ -202,6 +229,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints = parameters.CONSTRAINTS
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
 
     def __init__(
         self,
@@ -232,9 +261,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         class_weight=None,
         matmul_precision="highest",
         device="auto",
+        parallel=None,
         warm_start=False,
         random_state=None,
         verbose=False,
+        checkpoint=None,
+        checkpoint_every=1,
+        keep_interrupted=False,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.overlay = overlay
@@ -262,9 +295,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.matmul_precision = matmul_precision
         self.device = device
+        self.parallel = parallel
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.keep_interrupted = keep_interrupted
 
     @with_callbacks
     @on_own_terms()
@@ -289,10 +326,18 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            On a parameter or data that cannot be used, before the estimator changes, or when
-            the loss becomes non-finite.
+            On a parameter, data or a `checkpoint` that cannot be used, before the estimator
+            changes, or when the loss becomes non-finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an interrupt ends the training and what was learnt until then is kept.
         """
-        self._take_over(_fit.fit(self, X, y, sample_weight))
+        attributes, interrupt = _fit.fit(self, X, y, sample_weight)
+        self._take_over(attributes)
+        if interrupt is not None:
+            self._end_interrupted(interrupt)
         return self
 
     @on_own_terms()
@@ -538,6 +583,20 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def n_layers_(self):
         """Number of layers."""
         return self._fitted_network().n_layers
+
+    def _end_interrupted(self, interrupt):
+        """Say what an interrupt has left, and pass it on unless that is what the user asked for."""
+        last = self.history_[-1]
+        layers = [layer + 1 for layer in last["layers"]]
+        message = (
+            f"Training was interrupted: the classifier is as it was after epoch {last['epoch']} of "
+            f"{f'layers {layers}' if layers else 'the readout'}."
+        )
+        if self.checkpoint is not None:
+            message += f" The same fit goes on from there with checkpoint={self.checkpoint!r}."
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        if not self.keep_interrupted:
+            raise interrupt
 
     def _take_over(self, attributes):
         """Replace all fitted attributes at once."""

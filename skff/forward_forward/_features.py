@@ -1,18 +1,18 @@
 """Features where and as they are stored, read a few samples at a time as float32."""
 
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.utils import assert_all_finite, gen_batches
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import validate_data
 
 from skff._inputs import refuse_axes, refuse_masked
 from skff._locks import checks_lock
+from skff._memory import is_memory_mapped
 
 LARGEST_COPY = 2**28  # bytes: an array in memory is converted as a whole if its copy is no larger
-BLOCK_BYTES = 2**24  # of float32, read at once
+BLOCK_BYTES = 2**23  # of float32, read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,15 @@ class Features:
         rows = rows if self.rows is None else self.rows[rows]
         return np.ascontiguousarray(self.X[rows], dtype=np.float32)
 
+    def rows_per_block(self, n_rows):
+        """Return how many samples to read at once: at most `n_rows`, and few if they are wide."""
+        return max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
+
     def blocks(self, n_rows):
         """Yield all samples in their order, at most `n_rows` at a time and few if they are wide."""
-        n_rows = max(1, min(n_rows, BLOCK_BYTES // (4 * self.X.shape[1])))
-        for rows in gen_batches(len(self), n_rows):
-            yield self.read(rows)
+        step = self.rows_per_block(n_rows)
+        for start in range(0, len(self), step):
+            yield self.read(slice(start, start + step))
 
 
 def validate_features(estimator, X, y="no_validation", *, reset):
@@ -137,19 +141,3 @@ def _stays_as_stored(X):
     if Features(X).is_ready:
         return False  # scikit-learn's own check then neither copies it
     return is_memory_mapped(X) or 4 * X.size > LARGEST_COPY
-
-
-def is_memory_mapped(X):
-    """Return whether an array is a view of a file.
-
-    Parameters
-    ----------
-    X : ndarray
-
-    Returns
-    -------
-    is_mapped : bool
-    """
-    while isinstance(X, np.ndarray):  # an ndarray may be a view of a view of a memmap
-        X = X.base
-    return isinstance(X.obj if isinstance(X, memoryview) else X, mmap.mmap)

@@ -20,6 +20,9 @@ from skff._locks import checks_lock
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._batches import TrainingData, location_and_norms
 from skff.forward_forward._calibration import probability_scale
+from skff.forward_forward._checkpoint import Checkpoint, Progress
+from skff.forward_forward._distributed import describe as describe_work
+from skff.forward_forward._distributed import make_team
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network
 from skff.forward_forward._outcome import warn_of_outcome
@@ -29,6 +32,7 @@ from skff.forward_forward._torch import as_numpy, computing, resolve_device
 from skff.forward_forward._trainer import SCHEDULES, Trainer, inverse_sqrt
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import READOUTS
 from skff.forward_forward.solvers import SOLVERS
 
 UNUSABLE_IN_PARTIAL_FIT = {
@@ -52,17 +56,22 @@ def fit(estimator, X, y, sample_weight):
     -------
     attributes : dict of str -> object
         All fitted attributes.
+    interrupt : KeyboardInterrupt or None
+        What ended the training after the last whole epoch, of which the attributes are.
 
     Raises
     ------
     ValueError
-        On a parameter or data that cannot be used, or when the loss becomes non-finite.
+        On a parameter, data or a checkpoint that cannot be used, or when the loss becomes
+        non-finite.
     """
     hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
-    rule = parameters.check(estimator)
+    team = make_team(estimator.parallel)
     go_on = estimator.warm_start and hasattr(estimator, "_network")
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
-    random_state = check_random_state(estimator.random_state)
+    rule, task = team.ranks.call(partial(_check, estimator, X, y, sample_weight, go_on=go_on))
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    checkpoint = Checkpoint(estimator, task, go_on, team.ranks)
+    random_state = check_random_state(checkpoint.random_state)
     samples, held_out = _split(task.samples, estimator, random_state)
     generator = _generator(estimator, random_state)
     if go_on:
@@ -72,10 +81,13 @@ def fit(estimator, X, y, sample_weight):
     history = list(estimator.history_) if go_on else []
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
-    _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments)
+    progress = Progress(network, generator, history, _phases(estimator, network))
+    interrupt = _train(
+        estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments
+    )
     n_updates = count_epochs(history) * _updates_per_epoch(estimator, len(samples[0]))
     warn_of_outcome(estimator, network, samples, n_updates=n_updates)
-    return fitted()
+    return fitted(), interrupt
 
 
 def partial_fit(estimator, X, y, classes, sample_weight):
@@ -98,22 +110,28 @@ def partial_fit(estimator, X, y, classes, sample_weight):
     ValueError
         On a parameter or data that cannot be used, or when the loss becomes non-finite.
     """
-    rule = parameters.check(estimator)
-    _refuse_what_needs_all_data(estimator)
+    team = make_team(estimator.parallel)
     go_on = hasattr(estimator, "_network")
-    classes = all_classes(estimator, classes)
-    task = check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
-    trainer = _trainer_for_passes(estimator, task, rule, go_on)
+    rule, task = team.ranks.call(
+        partial(_check_part, estimator, X, y, classes, sample_weight, go_on=go_on)
+    )
+    team.ranks.check_alike(partial(describe_work, estimator, task, go_on=go_on))
+    trainer = _trainer_for_passes(estimator, team, task, rule, go_on)
     history = list(estimator.history_) if go_on else []
-    if len(classes) > 1:
+    if len(task.classes) > 1:
         history.append(_pass_once(estimator, trainer, rule, task.samples, len(history)))
         warn_of_outcome(estimator, trainer.average, task.samples, n_updates=trainer.n_updates)
-        if estimator.verbose:
+        if estimator.verbose and team.ranks.rank == 0:
             print(describe(history[-1], history[-1]["epoch"]), flush=True)
     return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
 
 
 # Stages of a fit
+
+
+def _check(estimator, X, y, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on)
 
 
 def _split(samples, estimator, random_state):
@@ -151,7 +169,7 @@ def _initialized(estimator, X, task, rule, generator):
         label_scale=estimator.label_scale,
         every_layer=reads_label_everywhere(overlay),
         generator=generator,
-        head=estimator.readout == "softmax",
+        head=estimator.readout != "goodness",
         center=center,
         input_scale=math.sqrt(len(center)) / norm,  # samples get an rms of about 1
         largest_input=largest / norm,
@@ -187,9 +205,9 @@ def _frozen(estimator, rule):
     }
 
 
-def _train(estimator, network, rule, generator, samples, held_out, history, hook_arguments):
-    """Train phase by phase and epoch by epoch, telling the callbacks."""
-    phases = _phases(estimator, network)
+def _train(estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments):
+    """Train phase by phase and epoch by epoch, telling the callbacks; return an interrupt."""
+    network, phases, interrupt = progress.network, progress.phases, None
     n_samples = len(samples[0])
     max_iter = parameters.resolve_max_iter(estimator.max_iter, n_samples, estimator.batch_size)
     n_subtasks = max_iter if len(phases) == 1 else len(phases)
@@ -197,21 +215,27 @@ def _train(estimator, network, rule, generator, samples, held_out, history, hook
     context.call_on_fit_task_begin(**hook_arguments)
     monitor = Monitor(
         context,
-        history,
+        progress.history,
         hook_arguments,
         max_iter=max_iter,
-        n_before=count_epochs(history),
-        verbose=estimator.verbose,
+        n_phases=len(phases),
+        n_before=count_epochs(progress.history),
+        verbose=estimator.verbose and team.ranks.rank == 0,
     )
     with computing(network.device, estimator.matmul_precision):
-        data = _training_data(estimator, network, *samples)
-        for layers, head in phases:
-            validate = held_out and partial(_validation_score, network, held_out, layers, head)
-            trainer = _make_trainer(estimator, network, layers, generator, head)
-            with monitor.phase(layers, nested=len(phases) > 1):
-                _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate)
-        network.probability_scale = probability_scale(network, rule, data, generator)
+        team.ranks.call(partial(checkpoint.resume, progress))
+        if not progress.is_finished:
+            data = _training_data(estimator, network, *samples)
+            try:
+                _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor)
+            except KeyboardInterrupt as error:
+                interrupt = checkpoint.go_back(progress, error)
+            scale = probability_scale(network, rule, data, progress.generator)
+            network.probability_scale = team.ranks.first(scale)
+    if interrupt is None:
+        team.ranks.call(partial(checkpoint.finish, progress))
     context.call_on_fit_task_end(**hook_arguments)
+    return interrupt
 
 
 def _phases(estimator, network):
@@ -225,15 +249,31 @@ def _phases(estimator, network):
     return layers + [(range(0), True)] * head
 
 
-def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None):
+def _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor):
+    """Train phase by phase, from where a checkpoint ended."""
+    network, phases = progress.network, progress.phases
+    for number, (layers, head) in enumerate(phases):
+        if number < progress.phase:
+            monitor.skip_phase()
+            continue
+        trainer = _make_trainer(estimator, team, network, layers, progress.generator, head)
+        progress.enter(number, trainer, _Best(network, estimator.tol))
+        team.ranks.call(partial(checkpoint.resume_phase, progress, monitor.max_iter))
+        validate = held_out and partial(_validation_score, network, held_out, layers, head)
+        with monitor.phase(layers, nested=len(phases) > 1, n_past=progress.epoch):
+            _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate)
+
+
+def _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate=None):
     """Train some layers epoch by epoch; with `validate`, stop early with the best weights."""
-    schedule = SCHEDULES[estimator.learning_rate]
+    schedule, max_iter = SCHEDULES[estimator.learning_rate], monitor.max_iter
     batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data))
-    best = _Best(trainer.network, estimator.tol)
-    for epoch in range(max_iter):
+    best, ranks = progress.best, progress.trainer.team.ranks
+    while not progress.is_over:
+        epoch = progress.epoch
         monitor.begin_epoch()
         record = run_epoch(
-            trainer,
+            progress.trainer,
             data,
             rule,
             batch_size,
@@ -241,11 +281,15 @@ def _run_epochs(estimator, trainer, data, rule, max_iter, monitor, validate=None
             schedule=lambda done, epoch=epoch: schedule((epoch + done) / max_iter),
         )
         if validate is not None:
-            record["validation_score"] = validate()
+            record["validation_score"] = ranks.first(validate())
             best.update(record["validation_score"])
-        if monitor.end_epoch(record) or best.n_stale >= estimator.n_iter_no_change:
-            break
-    best.restore()
+        stop = ranks.any(ranks.call(partial(monitor.end_epoch, record)))
+        stop = stop or best.n_stale >= estimator.n_iter_no_change
+        progress.epoch, progress.is_over = epoch + 1, bool(stop or epoch + 1 == max_iter)
+        if estimator.checkpoint is not None:
+            progress.trainer.team.complete(progress.trainer)
+        ranks.call(partial(checkpoint.keep, progress))
+    best.apply()
 
 
 def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
@@ -279,34 +323,37 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     start, factor = perf_counter(), schedule(0.0)
     loss, win_share = trainer.epoch(data, rule, batch_size=batch_size, schedule=schedule)
     n_layers = len(trainer.layers)
-    for name, value in zip([*_names(trainer.layers), "the softmax head"], loss, strict=False):
-        _check_finite(value, f"a loss of {value} in {name}", epoch, trainer)
+    rate, head_rate = trainer.learning_rate, trainer.head_learning_rate
+    for name, value in zip(_names(trainer.layers), loss, strict=False):
+        _check_finite(value, f"a loss of {value} in {name}", epoch, rate)
+    if trainer.head:
+        _check_finite(loss[-1], f"a loss of {loss[-1]} in the softmax head", epoch, head_rate)
     for name, index in zip(_names(trainer.layers), trainer.layers, strict=True):
         tensors = trainer.network.layers[index].tensors()
         size = sum(float(tensor.square().sum()) for tensor in tensors)
-        _check_finite(size, f"weights that are not finite in {name}", epoch, trainer)
+        _check_finite(size, f"weights that are not finite in {name}", epoch, rate)
     record = {
         "epoch": epoch + 1,
         "layers": list(trainer.layers),
         "seconds": perf_counter() - start,
-        "learning_rate": trainer.learning_rate * factor,
+        "learning_rate": (rate if n_layers else head_rate) * factor,
         "loss": loss[:n_layers],
         "positive_share": win_share[:n_layers],
     }
     if trainer.head:
         record |= {"readout_loss": loss[-1], "readout_accuracy": win_share[-1]}
-    return record
+    return record | trainer.team.record()
 
 
 def _names(layers):
     return [f"layer {layer + 1}" for layer in layers]
 
 
-def _check_finite(value, what, epoch, trainer):
+def _check_finite(value, what, epoch, learning_rate):
     if not math.isfinite(value):
         raise ValueError(
             f"Got {what} at epoch {epoch + 1}, but expected finite numbers: lower "
-            f"learning_rate_init (now {trainer.learning_rate}) or label_scale."
+            f"learning_rate_init (now {learning_rate}) or label_scale."
         )
 
 
@@ -334,11 +381,17 @@ class _Best:
         else:
             self.n_stale += 1
         if score > self.score:
-            self.score, self.weights = score, self.network.to(self.network.device)
+            self.score, self.weights = score, self.network.state()
 
-    def restore(self):
+    def apply(self):
         if self.weights is not None:
-            self.network.copy_from(self.weights)
+            self.network.restore(self.weights)
+
+    def state(self):
+        return {"score": self.score, "bar": self.bar, "n_stale": self.n_stale}
+
+    def restore(self, state):
+        vars(self).update(state)
 
 
 def _updates_per_epoch(estimator, n_samples):
@@ -346,6 +399,13 @@ def _updates_per_epoch(estimator, n_samples):
 
 
 # Stages of a partial fit
+
+
+def _check_part(estimator, X, y, classes, sample_weight, *, go_on):
+    rule = parameters.check(estimator)
+    _refuse_what_needs_all_data(estimator)
+    classes = all_classes(estimator, classes)
+    return rule, check_task(estimator, X, y, sample_weight, rule, go_on=go_on, classes=classes)
 
 
 def _refuse_what_needs_all_data(estimator):
@@ -357,24 +417,26 @@ def _refuse_what_needs_all_data(estimator):
             )
 
 
-def _trainer_for_passes(estimator, task, rule, go_on):
+def _trainer_for_passes(estimator, team, task, rule, go_on):
     """Return a trainer to go on with: a copy of the last one, or a fresh one."""
     if hasattr(estimator, "_trainer"):
         check_same_task(estimator, task)
         trainer = estimator._trainer.copy()
+        trainer.team = team
         for network in (trainer.network, trainer.average):
             vars(network).update(_frozen(estimator, rule))
         _meet_samples(trainer.average, task.samples[0])
     else:
-        generator = _generator(estimator, check_random_state(estimator.random_state))
+        generator = _generator(estimator, team.ranks.random_state(estimator.random_state))
         if go_on:
             average = _continued(estimator, task, rule)
         else:
             average = _initialized(estimator, task.samples[0], task, rule, generator)
         layers, head = range(average.n_layers), bool(average.head)
         learning = average.to(average.device)
-        trainer = _make_trainer(estimator, learning, layers, generator, head, average)
+        trainer = _make_trainer(estimator, team, learning, layers, generator, head, average)
     trainer.learning_rate = estimator.learning_rate_init
+    trainer.head = parameters.component(READOUTS, estimator.readout)
     return trainer
 
 
@@ -390,15 +452,16 @@ def _pass_once(estimator, trainer, rule, samples, n_before):
         # What comes at once is usually one of several parts.
         batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data), auto=25)
         record = run_epoch(trainer, data, rule, batch_size, n_before, schedule=schedule)
+        trainer.team.complete(trainer)
         scale = probability_scale(trainer.average, rule, data, trainer.generator)
-        trainer.average.probability_scale = scale
+        trainer.average.probability_scale = trainer.team.ranks.first(scale)
     return record
 
 
 # What both have in common
 
 
-def _make_trainer(estimator, network, layers, generator, head, average=None):
+def _make_trainer(estimator, team, network, layers, generator, head, average=None):
     return Trainer(
         network,
         layers,
@@ -407,8 +470,9 @@ def _make_trainer(estimator, network, layers, generator, head, average=None):
         learning_rate=estimator.learning_rate_init,
         weight_decay=estimator.weight_decay,
         precision=estimator.matmul_precision,
-        head=head,
+        head=parameters.component(READOUTS, estimator.readout) if head else None,
         average=average,
+        team=team,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding_bag
 
+from skff.forward_forward._batches import Share
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward.goodness import goodness_gradient
 from skff.forward_forward.losses import compares_all, comparison_gradients, pair_gradients
@@ -89,15 +90,19 @@ class Scratch:
         return self.buffer[:size].view(shape)
 
 
-def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, peers, scratch):
+def batch_gradients(
+    network, passes, y, weight, rule, layers, generators, *, head, peers, scratch, share=None
+):
     """Set the gradients of some layers, and of the softmax head, from one batch.
 
     Parameters
     ----------
     network : Network
         The gradients go to the `grad` of its tensors.
-    f : Tensor of shape (n, n_kept)
-        What the first layer reads, in float32 or bfloat16.
+    passes : iterable
+        What `Network.trunk` yields for the batch, in float32 or bfloat16: up to the last of
+        `layers`, or for all layers if the head learns. Of a layer that does not learn only the
+        inputs are used, by the head.
     y : LongTensor of shape (n,)
         Encoded labels.
     weight : Tensor of shape (n,) or float
@@ -105,15 +110,18 @@ def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, pee
     rule : LearningRule
         What the layers learn from.
     layers : range
-        Layers that learn; those below run forward only, those above not at all.
-    generator : torch.Generator
-        Source of randomness.
+        Layers that learn.
+    generators : list of torch.Generator
+        Source of randomness of each layer of the network.
     head : bool
         Whether the softmax head learns too.
     peers : list of Tensor
         Running mean of each layer's positive activities, updated in place.
     scratch : Scratch
         Memory that lasts from batch to batch.
+    share : Share, default=None
+        Which samples `passes` are of, where the rest are in other processes. Gradients and totals
+        are then what the share contributes. None means all.
 
     Returns
     -------
@@ -121,30 +129,34 @@ def batch_gradients(network, f, y, weight, rule, layers, generator, *, head, pee
         Summed loss and number of wins per learning layer, then of the head: positives above
         their negatives, and samples that the head classifies correctly.
     """
+    share = Share(len(y)) if share is None else share
     weight = weight / len(y)
+    weight = weight if isinstance(weight, float) else share.own(weight)
     # The head reads all layers, and what it believes may draw the negatives: it comes first.
-    passes = list(network.trunk(f)) if head else network.trunk(f, layers.stop)
     log_proba, head_totals = None, []
     if head:
-        log_proba, totals = _learn_head(network, passes, y, weight)
+        passes = list(passes)
+        log_proba, totals = _learn_head(network, passes, share.own(y), weight)
         head_totals = [totals]
     learn = _learn_from_trunk if network.has_trunk else _learn_from_pairs
-    batch = _Batch(y, weight, rule, generator, log_proba, peers, scratch)
+    batch = _Batch(share.own(y), y, weight, rule, generators, log_proba, peers, scratch, share)
     layer_totals = learn(network, passes, layers, batch) if layers else []
     return torch.stack(layer_totals + head_totals, dim=1)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What all layers know about a batch."""
+    """What all layers know about a batch: labels and weights of the share, and all labels."""
 
     y: torch.Tensor
+    all_y: torch.Tensor
     weight: Any
     rule: LearningRule
-    generator: torch.Generator
+    generators: list
     log_proba: torch.Tensor | None
     peers: list
     scratch: Scratch
+    share: Share
 
 
 def _learn_from_trunk(network, passes, layers, batch):
@@ -154,11 +166,11 @@ def _learn_from_trunk(network, passes, layers, batch):
         if index not in layers:
             continue
         if compares_all(batch.rule.loss):
-            signal = comparison_signal(layer, Z, batch)
+            signal = comparison_signal(layer, Z, batch, batch.generators[index])
         else:
-            labels = torch.cat([batch.y, _wrong_labels(layer, Z, batch)])
+            labels = torch.cat([batch.y, _wrong_labels(layer, Z, batch, batch.generators[index])])
             h = _activities_of_pairs(layer, Z, labels)
-            signal = pair_signal(h, labels, layer, batch)
+            signal = pair_signal(h, labels, layer, batch, batch.generators[index])
         _learn(layer, f, signal, batch.peers[index], batch)
         totals.append(torch.stack([signal.loss, signal.wins]))
     return totals
@@ -168,7 +180,7 @@ def _learn_from_pairs(network, passes, layers, batch):
     """Send positives and negatives up through layers of which only the first reads the label."""
     totals = []
     first, f, Z = next(iter(passes))
-    labels = torch.cat([batch.y, _wrong_labels(first, Z, batch)])
+    labels = torch.cat([batch.y, _wrong_labels(first, Z, batch, batch.generators[0])])
     h = _activities_of_pairs(first, Z, labels)  # (2 n, n_units): positives, then negatives
     for index, layer in enumerate(network.layers[: layers.stop]):
         if index > 0:
@@ -176,7 +188,7 @@ def _learn_from_pairs(network, passes, layers, batch):
             h = layer.pre_activations(f).relu_()
         if index not in layers:
             continue
-        signal = pair_signal(h, labels, layer, batch)
+        signal = pair_signal(h, labels, layer, batch, batch.generators[index])
         _learn(layer, f, signal, batch.peers[index], batch)
         totals.append(torch.stack([signal.loss, signal.wins]))
     return totals
@@ -185,7 +197,7 @@ def _learn_from_pairs(network, passes, layers, batch):
 def _learn(layer, f, signal, running_mean, batch):
     """Set a layer's gradients from its signal."""
     if batch.rule.peer_normalization:
-        pull = _peer_pull(signal.h_pos, running_mean, batch.rule)
+        pull = _peer_pull(signal.h_pos, running_mean, batch.rule, batch.share)
         signal.dZ[: len(batch.y)] += pull
         signal.db.add_(pull, alpha=len(batch.y))
         if signal.du is not None:
@@ -193,7 +205,7 @@ def _learn(layer, f, signal, running_mean, batch):
     layer.set_gradients(f, signal.dZ, signal.rows, signal.db, signal.du)
 
 
-def _draw_samples(strength, rule, generator):
+def _draw_samples(strength, rule, generator, share):
     """Draw the samples that a layer's weights learn from, with factors that leave no bias.
 
     A sample whose signal is weak is drawn with a probability p proportional to its strength and
@@ -207,11 +219,13 @@ def _draw_samples(strength, rule, generator):
     rule : LearningRule
     generator : torch.Generator
         Source of randomness.
+    share : Share
+        Of which batch, or block of one, these are samples.
 
     Returns
     -------
     samples : LongTensor of shape (m,) or None
-        None where all are used.
+        Which of them; None where all are used.
     factor : Tensor of shape (m,) or None
         How many samples each of them stands for.
 
@@ -223,6 +237,7 @@ def _draw_samples(strength, rule, generator):
     # On an accelerator the choice would have to wait for the device; and a peer's pull acts on all.
     if not rule.always_used or rule.peer_normalization or strength.device.type != "cpu":
         return None, None
+    strength = share.gather(strength)
     probability = strength.div(strength.mean() * rule.always_used).clamp_(max=1.0)
     # Gathering rows costs more than it saves when most of them stay.
     if probability.sum() > MOST_DRAWN * len(strength):
@@ -230,11 +245,12 @@ def _draw_samples(strength, rule, generator):
     draw = torch.rand(
         strength.shape, generator=generator, dtype=strength.dtype, device=strength.device
     )
+    draw, probability = share.own(draw), share.own(probability)
     samples = torch.nonzero(draw < probability).squeeze(1)
     return samples, probability[samples].reciprocal_()
 
 
-def comparison_signal(layer, Z, batch):
+def comparison_signal(layer, Z, batch, generator):
     """Compute a layer's signal from the goodness of all labels, or of some where they are many.
 
     With p the derivatives of the mean loss with respect to the goodness of each label, and
@@ -250,6 +266,8 @@ def comparison_signal(layer, Z, batch):
         Its pre-activations without a label.
     batch : _Batch
         Labels and the learning rule.
+    generator : torch.Generator
+        The layer's source of randomness.
 
     Returns
     -------
@@ -257,16 +275,15 @@ def comparison_signal(layer, Z, batch):
         Whose `h_pos` is None without peer normalization.
     """
     rule, shifts = batch.rule, layer.label_shifts()
-    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, batch.generator, Z.device)
+    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, generator, Z.device)
     is_subset = len(candidates) < len(shifts)
     n_columns = len(candidates) + is_subset
-    n_blocks = min(len(Z), math.ceil(n_columns * Z.numel() / SCRATCH_ELEMENTS))
-    n_rows = math.ceil(len(Z) / n_blocks)
+    n_samples = batch.share.n_samples
+    n_blocks = min(n_samples, math.ceil(n_columns * n_samples * layer.n_units / SCRATCH_ELEMENTS))
     du, dZ, drawn, loss, wins = torch.zeros_like(shifts), [], [], 0.0, 0.0
-    for start in range(0, len(Z), n_rows):
-        block = slice(start, start + n_rows)
-        z, y = Z[block], batch.y[block]
-        weight = batch.weight if isinstance(batch.weight, float) else batch.weight[block]
+    for rows, share in batch.share.blocks(math.ceil(n_samples / n_blocks)):
+        z, y = Z[rows], batch.y[rows]
+        weight = batch.weight if isinstance(batch.weight, float) else batch.weight[rows]
         h = batch.scratch.take((n_columns, *z.shape), z)  # label by label
         column, comparable = y, None
         if is_subset:  # column 0 is each sample's true label
@@ -275,7 +292,7 @@ def comparison_signal(layer, Z, batch):
             column, comparable = torch.zeros_like(y), _comparable(candidates, y)
         else:
             torch.add(z, shifts.unsqueeze(1), out=h)
-        g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, -1)
+        g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, len(z))
         g = g.t().contiguous()  # (n_rows, n_columns)
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:
@@ -283,7 +300,7 @@ def comparison_signal(layer, Z, batch):
             g = g.masked_fill(~comparable, -torch.inf)
         loss, wins = loss + losses.sum(), wins + (g.argmax(1) == column).sum()
         strength = torch.linalg.vector_norm(dg, torch.inf, 1)
-        samples, factor = _draw_samples(strength, rule, batch.generator)
+        samples, factor = _draw_samples(strength, rule, generator, share)
         if hasattr(rule.goodness, "gradient_factor"):  # dZ and du are weighted sums of h
             dg = dg * rule.goodness.gradient_factor(layer.n_units)
         else:
@@ -297,17 +314,17 @@ def comparison_signal(layer, Z, batch):
         dZ.append(_weighted_sums(table, index_of_samples, dg_of_samples))
         du_columns = _weighted_sums(table, index, dg.t())
         if samples is None:
-            drawn.append(torch.arange(start, start + len(z), device=Z.device))
+            drawn.append(torch.arange(rows.start, rows.stop, device=Z.device))
         else:
-            drawn.append(samples + start)
+            drawn.append(samples + rows.start)
         if is_subset:
             du.index_add_(0, y, h[0] * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
         else:
             du += du_columns
     all_used = sum(map(len, drawn)) == len(Z)
     h_pos = (Z + shifts[batch.y]).relu_() if rule.peer_normalization else None
-    rows = None if all_used else _cat(drawn)
-    return Signal(_cat(dZ), rows, du.sum(0), du, h_pos, loss, wins)
+    used = None if all_used else _cat(drawn)
+    return Signal(_cat(dZ), used, du.sum(0), du, h_pos, loss, wins)
 
 
 def _row_numbers(h):
@@ -317,10 +334,12 @@ def _row_numbers(h):
 
 def _weighted_sums(table, rows, weight):
     """Return ``sum_j weight[i, j] table[rows[i, j]]`` for each i, in one pass over the table."""
+    if weight.numel() == 0:  # of a block with less samples than processes
+        return table.new_zeros(len(rows), table.shape[1])
     return embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
 
-def pair_signal(h, labels, layer, batch):
+def pair_signal(h, labels, layer, batch, generator):
     """Compute a layer's signal from positives and their negatives.
 
     Parameters
@@ -333,6 +352,8 @@ def pair_signal(h, labels, layer, batch):
         The layer that learns.
     batch : _Batch
         Weights and the learning rule.
+    generator : torch.Generator
+        The layer's source of randomness.
 
     Returns
     -------
@@ -348,7 +369,8 @@ def pair_signal(h, labels, layer, batch):
     if layer.label_weight is not None:
         du = torch.zeros_like(layer.label_weight).index_add_(0, labels, dZ)
         dZ = dZ[:n].add_(dZ[n:])
-    rows, factor = _draw_samples(torch.maximum(dg_pos.abs(), dg_neg.abs()), rule, batch.generator)
+    strength = torch.maximum(dg_pos.abs(), dg_neg.abs())
+    rows, factor = _draw_samples(strength, rule, generator, batch.share)
     if rows is not None:
         if du is None:
             rows, factor = torch.cat([rows, rows + n]), factor.repeat(2)
@@ -377,8 +399,8 @@ def _comparable(candidates, labels):
     return torch.cat([torch.ones_like(wrong[:, :1]), wrong], dim=1)
 
 
-def _wrong_labels(layer, Z, batch):
-    """Draw a wrong label per sample, (n,)."""
+def _wrong_labels(layer, Z, batch, generator):
+    """Draw a wrong label per sample of the share, (n,), as for the whole batch."""
     shifts, rule = layer.label_shifts(), batch.rule
 
     def layer_goodness(candidates):
@@ -387,14 +409,15 @@ def _wrong_labels(layer, Z, batch):
         for rows in Z.split(step):
             h = batch.scratch.take((len(candidates), *rows.shape), rows)
             torch.add(rows.unsqueeze(0), shifts[candidates].unsqueeze(1), out=h).relu_()
-            parts.append(rule.goodness(h.flatten(0, 1)).view(len(candidates), -1).t())
-        return torch.cat(parts)
+            parts.append(rule.goodness(h.flatten(0, 1)).view(len(candidates), len(rows)).t())
+        return batch.share.gather(torch.cat(parts))
 
     def head_log_probability(candidates):
-        return batch.log_proba[:, candidates]
+        return batch.share.gather(batch.log_proba[:, candidates])
 
     scores = {"goodness": layer_goodness, "readout": head_log_probability}
-    return draw_negatives(rule.negatives, batch.y, len(shifts), batch.generator, scores)
+    drawn = draw_negatives(rule.negatives, batch.all_y, len(shifts), generator, scores)
+    return batch.share.own(drawn)
 
 
 def _activities_of_pairs(layer, Z, labels):
@@ -416,12 +439,14 @@ def _learn_head(network, passes, y, weight):
     return log_proba, torch.stack([losses.sum(), (log_proba.argmax(1) == y).sum()])
 
 
-def _peer_pull(h_pos, running_mean, rule):
+def _peer_pull(h_pos, running_mean, rule, share):
     """Return the gradient of the peer term with respect to each positive's activities, (m,)."""
-    running_mean.mul_(0.9).add_(h_pos.mean(0), alpha=0.1)
+    running_mean.mul_(0.9).add_(share.mean(h_pos), alpha=0.1)
     # Not gated by the rectifier: the pull reaches units that are dead.
     n_units = h_pos.shape[1]
     factor = 2 / n_units
     if hasattr(rule.goodness, "gradient_factor"):
         factor = rule.goodness.gradient_factor(n_units)
-    return (running_mean - running_mean.mean()) * (rule.peer_normalization * factor / len(h_pos))
+    return (running_mean - running_mean.mean()) * (
+        rule.peer_normalization * factor / share.n_samples
+    )

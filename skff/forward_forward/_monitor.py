@@ -16,28 +16,44 @@ class Monitor:
         estimator, X, y, metadata and reconstruction_attributes for the callbacks' hooks.
     max_iter : int
         Epochs per phase.
+    n_phases : int
+        What is trained in turn.
     n_before : int
         Epochs of earlier fits in the history.
     verbose : bool or int
         Whether to print a line per epoch.
     """
 
-    def __init__(self, context, history, hook_arguments, *, max_iter, n_before, verbose):
+    def __init__(self, context, history, hook_arguments, *, max_iter, n_phases, n_before, verbose):
         self.context = context
         self.history = history
         self.hook_arguments = hook_arguments
         self.max_iter = max_iter
+        self.n_phases = n_phases
+        self.seconds = []  # of each epoch of the phase
         self.n_before = n_before
         self.verbose = verbose
 
+    def skip_phase(self):
+        """Count a phase of a resumed fit that callbacks do not hear of."""
+        self.n_phases -= 1
+        self.context.subcontext()
+
     @contextmanager
-    def phase(self, layers, *, nested):
-        """Train some layers, none meaning the softmax head; as a task of its own if `nested`."""
+    def phase(self, layers, *, nested, n_past=0):
+        """Train some layers, none meaning the softmax head; as a task of its own if `nested`.
+
+        Callbacks do not hear of the first `n_past` epochs, which are counted all the same.
+        """
         root = self.context
+        self.n_phases -= 1
+        self.seconds, self.n_past = [], n_past
         if nested:
             name = f"layer {layers.start + 1}" if layers else "readout"
             self.context = root.subcontext(task_name=name, max_subtasks=self.max_iter)
             self.context.call_on_fit_task_begin(**self.hook_arguments)
+        for _ in range(n_past):
+            self.context.subcontext(task_name="epoch")
         yield
         if nested:
             self.context.call_on_fit_task_end(**self.hook_arguments)
@@ -52,9 +68,18 @@ class Monitor:
         """Record the epoch and return whether a callback asks to stop after it."""
         record["epoch"] += self.n_before
         self.history.append(record)
+        self.seconds.append(record["seconds"])
         if self.verbose:
-            print(describe(record, self.n_before + self.max_iter), flush=True)
+            line = describe(record, self.n_before + self.max_iter)
+            print(f"{line}  {self._time_left()}".rstrip(), flush=True)
         return self.epoch.call_on_fit_task_end(**self.hook_arguments)
+
+    def _time_left(self):
+        n_left = self.max_iter * (1 + self.n_phases) - self.n_past - len(self.seconds)
+        if not n_left:
+            return ""
+        left = n_left * sum(self.seconds) / len(self.seconds)
+        return f"about {left:.0f} s left" if left < 100 else f"about {left / 60:.0f} min left"
 
 
 def describe(record, max_iter):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
+from skff._memory import in_chunks
 from skff.forward_forward._scale import (
     some_rows,
     warn_of_little_spread,
@@ -51,6 +52,19 @@ def rms_normalize(h, norm=None):
     if norm is None:
         norm = torch.linalg.vector_norm(h, dim=-1)
     return h * (math.sqrt(h.shape[-1]) / norm.clamp_min(SMALLEST_NORM)).unsqueeze(-1)
+
+
+def _affine(f, weight, bias):
+    """Compute ``f W' + b``, each row whatever the others are."""
+    # MKL rounds products of few rows unlike those of many, and a product of few columns by the
+    # place of a row among the others: padded, a row's result depends on that row alone.
+    n_rows, n_units, pad = len(f), len(bias), torch.nn.functional.pad
+    if n_rows < FEW_ROWS:
+        f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
+    if n_units < NARROW:
+        weight = pad(weight, (0, 0, 0, NARROW - n_units))
+        bias = pad(bias, (0, NARROW - n_units))
+    return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
 
 
 class Layer:
@@ -95,18 +109,7 @@ class Layer:
         """
         if f.dtype == torch.bfloat16:
             return (f @ self.rounded.t()).float().add_(self.bias)
-        # MKL rounds products of few rows unlike those of many, and a product of few columns by the
-        # place of a row among the others: padded, a row's result depends on that row alone.
-        n_rows, n_units = len(f), self.n_units
-        weight, bias, pad = self.weight, self.bias, torch.nn.functional.pad
-        if n_rows < FEW_ROWS:
-            f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
-        if n_units < NARROW:
-            weight, bias = (
-                pad(weight, (0, 0, 0, NARROW - n_units)),
-                pad(bias, (0, NARROW - n_units)),
-            )
-        return torch.addmm(bias, f, weight.t())[:n_rows, :n_units]
+        return _affine(f, self.weight, self.bias)
 
     def label_shifts(self):
         """Return what each label adds to the pre-activations, u, (n_classes, n_units)."""
@@ -270,7 +273,11 @@ class Network:
 
     def tensors(self):
         """Return all weights and biases, in a fixed order."""
-        return [tensor for layer in self.layers for tensor in layer.tensors()] + self.head
+        return self.tensors_of(range(self.n_layers)) + self.head
+
+    def tensors_of(self, layers):
+        """Return all weights and biases of some layers, given by their numbers."""
+        return [tensor for layer in layers for tensor in self.layers[layer].tensors()]
 
     def keep(self, X):
         """Return the features that the first layer reads, (n, n_kept)."""
@@ -393,7 +400,7 @@ class Network:
             self._tower_goodness(Z, out=g)
         return g
 
-    def trunk(self, f, n_layers=None, *, Z=None):
+    def trunk(self, f, n_layers=None, *, Z=None, first=0):
         """Pass through the layers under the neutral label.
 
         Parameters
@@ -404,6 +411,8 @@ class Network:
             Layers to pass, from the first; None means all.
         Z : Tensor of shape (n, n_units), default=None
             The first layer's pre-activations; None computes them.
+        first : int, default=0
+            The layer that reads `f`.
 
         Yields
         ------
@@ -415,12 +424,14 @@ class Network:
             Its pre-activations without a label.
         """
         dtype = torch.float32 if f is None else f.dtype
-        for index, layer in enumerate(self.layers[:n_layers]):
-            if index > 0:
-                f = self.layers[index - 1].upward(Z).to(dtype)
-            if index > 0 or Z is None:
+        below = None
+        for layer in self.layers[first:n_layers]:
+            if below is not None:
+                f = below.upward(Z).to(dtype)
+            if below is not None or Z is None:
                 Z = layer.pre_activations(f)
             yield layer, f, Z
+            below = layer
 
     def _label_goodness(self, layer, Z, out):
         """Write the goodness of relu(Z + u[c]) for all labels c to `out`, (n, n_classes)."""
@@ -458,13 +469,14 @@ class Network:
 
     def logits(self, inputs):
         """Compute the softmax head's logits, (n, n_classes), from `head_inputs`."""
-        weight, bias = self.head
-        return torch.addmm(bias, inputs, weight.t())
+        return _affine(inputs, *self.head)
 
     # Arrays in, arrays out
 
     def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
+
+        Where even that is not there, fewer samples are taken at once: the output is the same.
 
         Parameters
         ----------
@@ -493,24 +505,27 @@ class Network:
         ScaleWarning
             If samples are far from where the training samples were.
         """
-        output, done, largest = None, 0, 0.0
+        output, largest = None, 0.0
+
+        def write(rows):
+            nonlocal output, largest
+            x = as_tensor(self.keep(X.read(rows))).to(self.device)
+            inputs, size = self.inputs(x)
+            chunk = function(inputs)
+            if not chunk.isfinite().all():
+                raise ValueError(
+                    "Got goodness or logits that are not finite, but expected those of a network "
+                    "that has learned: fit it with a lower learning_rate_init or label_scale."
+                )
+            chunk = finish(chunk.cpu().numpy())
+            if output is None:
+                shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
+                output = np.empty(shape, chunk.dtype)
+            output[*[slice(None)] * dim, rows] = chunk
+            largest = max(largest, float(size.max()))
+
         with computing(self.device), torch.inference_mode():
-            for x in X.blocks(self.rows_per_chunk()):
-                inputs, size = self.inputs(as_tensor(self.keep(x)).to(self.device))
-                largest = max(largest, float(size.max()))
-                chunk = function(inputs)
-                if not chunk.isfinite().all():
-                    raise ValueError(
-                        "Got goodness or logits that are not finite, but expected those of a "
-                        "network that has learned: fit it with a lower learning_rate_init or "
-                        "label_scale."
-                    )
-                chunk = finish(chunk.cpu().numpy())
-                if output is None:
-                    shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
-                    output = np.empty(shape, chunk.dtype)
-                output[*[slice(None)] * dim, done : done + len(x)] = chunk
-                done += len(x)
+            in_chunks(write, len(X), X.rows_per_block(self.rows_per_chunk()))
         warn_of_strange_samples(largest, self.largest_input)
         return output
 
@@ -527,10 +542,16 @@ class Network:
 
     # Copies and pickles
 
-    def copy_from(self, other):
-        """Take over the weights of a network of the same sizes, in place."""
-        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+    def state(self):
+        """Return copies of what training changes: all tensors and the probabilities' scale."""
+        tensors = [tensor.clone() for tensor in self.tensors()]
+        return {"tensors": tensors, "probability_scale": self.probability_scale}
+
+    def restore(self, state):
+        """Take over a `state` of a network of the same sizes, in place."""
+        for mine, theirs in zip(self.tensors(), state["tensors"], strict=True):
             mine.copy_(theirs)
+        self.probability_scale = state["probability_scale"]
 
     def to(self, device):
         """Return a copy whose weights are on `device`; also where it is the same."""

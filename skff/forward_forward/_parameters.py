@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from skff.forward_forward._distributed import TEAMS
 from skff.forward_forward._gradients import LearningRule
 from skff.forward_forward._torch import PRECISIONS, resolve_device
 from skff.forward_forward._trainer import SCHEDULES
@@ -15,6 +16,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, SymBa, compares_all
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 FEW_FEATURES = 64
@@ -30,7 +32,7 @@ CONSTRAINTS = {
     "loss": [StrOptions({"auto", *LOSSES}), callable],
     "negatives": [StrOptions({"auto", "all", *NEGATIVES}), callable],
     "training": [StrOptions({"simultaneous", "greedy"})],
-    "readout": [StrOptions({"goodness", "softmax"})],
+    "readout": [StrOptions(set(READOUTS)), Softmax],
     "skip_first_goodness": ["boolean"],
     "peer_normalization": [Interval(Real, 0, None, closed="left")],
     "augment": [callable, None],
@@ -48,8 +50,12 @@ CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "matmul_precision": [StrOptions(set(PRECISIONS))],
     "device": [str, torch.device],
+    "parallel": [StrOptions(set(TEAMS)), None],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
+    "checkpoint": [str, os.PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+    "keep_interrupted": ["boolean"],
     "verbose": ["verbose"],
 }
 
@@ -82,14 +88,51 @@ def check(estimator):
     _check_solver(estimator.solver)
     rule = learning_rule(estimator)
     needs = getattr(rule.negatives, "needs", None)
-    learns_along = (estimator.readout, estimator.training) == ("softmax", "simultaneous")
+    learns_along = estimator.readout != "goodness" and estimator.training == "simultaneous"
     if needs == "readout" and not learns_along:
         raise ValueError(
             f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "
             f"training={estimator.training!r}, but expected readout='softmax' and "
             "training='simultaneous': these negatives come from a softmax head that learns along."
         )
+    if estimator.parallel is not None and estimator.keep_interrupted:
+        raise ValueError(
+            f"Got keep_interrupted=True with parallel={estimator.parallel!r}, but expected False: "
+            "processes are not interrupted at the same moment. Set a checkpoint to go on from."
+        )
+    if estimator.parallel == "layers":
+        _check_layers_apart(estimator, needs)
     return rule
+
+
+def _check_layers_apart(estimator, needs):
+    """Refuse what a layer cannot learn from while it hears of nothing but the activities below."""
+    for name, fits, wanted, why in [
+        (
+            "overlay",
+            reads_label_everywhere(component(OVERLAYS, estimator.overlay)),
+            "overlay='layerwise'",
+            "elsewhere positives and negatives go up apart, with the labels that the first layer "
+            "drew",
+        ),
+        (
+            "training",
+            estimator.training == "simultaneous",
+            "training='simultaneous'",
+            "one layer at a time gives the other processes nothing to do",
+        ),
+        (
+            "negatives",
+            needs != "readout",
+            "another negatives",
+            "these come from a softmax head, which reads the layers above",
+        ),
+    ]:
+        if not fits:
+            raise ValueError(
+                f"Got parallel='layers' with {name}={getattr(estimator, name)!r}, but expected "
+                f"{wanted}: {why}. Set parallel='data' instead."
+            )
 
 
 def learning_rule(estimator):

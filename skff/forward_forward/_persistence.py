@@ -9,7 +9,7 @@ import torch
 from skff._values import check_array, check_fields, check_number, check_type, decode, encode
 from skff._versions import with_version
 from skff.forward_forward import _parameters as parameters
-from skff.forward_forward._classifier import FITTED, FFClassifier
+from skff.forward_forward._classifier import FFClassifier
 from skff.forward_forward._fit import count_epochs
 from skff.forward_forward._network import Layer, Network
 from skff.forward_forward._torch import as_numpy
@@ -19,6 +19,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SOLVERS
 from skff.recipes import ExcessSquare
 
@@ -33,9 +34,16 @@ COMPONENTS = {
     "goodness": _kinds(GOODNESS) | {ExcessSquare},
     "loss": _kinds(LOSSES),
     "negatives": _kinds(NEGATIVES),
+    "readout": {Softmax},
     "solver": _kinds(SOLVERS),
     "augment": {ImageShift},
 }
+# Attributes that a file holds, and the callbacks, which it does not.
+HELD = {
+    *("_network", "_trainer", "classes_", "history_", "n_iter_"),
+    *("n_features_in_", "feature_names_in_", "_skl_callbacks"),
+}
+LARGEST = 1e15  # of weights: their squares and sums must fit into float32
 LARGEST_GENERATOR = 2**16  # bytes of the state of a torch.Generator, on any device
 # torch's state of a CPU generator: a seed, then two counters around the flag "seeded".
 GENERATOR_COUNTERS = struct.Struct("=QiiQ")
@@ -67,8 +75,7 @@ def to_parts(classifier):
             f"Got a {type(classifier).__name__}, but expected an FFClassifier itself: a file "
             "cannot hold the code of a subclass. Use pickle or joblib."
         )
-    own = {*classifier.get_params(deep=False), *FITTED, "_skl_callbacks"}
-    if foreign := sorted(vars(classifier).keys() - own):
+    if foreign := sorted(vars(classifier).keys() - HELD - classifier.get_params(deep=False).keys()):
         raise TypeError(
             f"Got an FFClassifier with the attributes {foreign}, but expected only its own: a file "
             "would lose the others. Use pickle or joblib."
@@ -87,6 +94,8 @@ def to_parts(classifier):
 
 
 def _encode_parameter(name, value, arrays):
+    if name == "checkpoint":  # a file from others must not say where `fit` writes
+        return None
     if isinstance(value, torch.device):
         return {"torch.device": str(value)}
     return encode(name, value, arrays, COMPONENTS.get(name, ()))
@@ -136,11 +145,11 @@ def _encode_trainer(trainer, arrays):
     for index, values in moments.items():
         for name, value in values.items():
             arrays[f"trainer.optimizer.{index}.{name}"] = value
-    [group] = state["optimizer"]["param_groups"]
     return {
         "solver": encode("solver", trainer.solver, arrays, COMPONENTS["solver"]),
+        "head": encode("head", trainer.head, arrays, COMPONENTS["readout"]),
         "learning_rate": float(trainer.learning_rate),
-        "last_rate": float(group["lr"]),
+        "last_rates": [float(group["lr"]) for group in state["optimizer"]["param_groups"]],
         "weight_decay": float(trainer.weight_decay),
         "precision": trainer.precision,
         "n_updates": trainer.n_updates,
@@ -191,6 +200,8 @@ def _decode_parameters(nodes, arrays):
 
 
 def _decode_parameter(name, node, arrays):
+    if name == "checkpoint" and node is not None:
+        raise ValueError(f"its checkpoint is {node!r}, not None")
     if name == "device" and isinstance(node, dict):
         check_fields("device", node, {"torch.device"})
         return torch.device(node["torch.device"])
@@ -211,8 +222,8 @@ def _decode_fitted(node, arrays):
         "history_": _check_history(node["history"], network.n_layers),
         "_network": network,
     }
-    if node["n_iter"] != count_epochs(node["history"]):
-        raise ValueError(f"its n_iter is {node['n_iter']!r}, not that of its history")
+    n_iter = count_epochs(node["history"])
+    check_number("n_iter", node["n_iter"], n_iter, n_iter, whole=True)
     if node["feature_names"] is not None:
         feature_names = decode(node["feature_names"], arrays)
         check_array("feature names", feature_names, (n_features,), object)
@@ -257,11 +268,13 @@ def _decode_network(prefix, node, arrays, n_features, n_classes):
     goodness = decode(node["goodness"], arrays, COMPONENTS["goodness"])
     if not (callable(overlay) and callable(goodness)):
         raise ValueError(f"its {prefix} has no overlay or no goodness")
-    for name in ("input_scale", "largest_input", "probability_scale"):
-        check_number(name, node[name], 0)
+    check_number("input_scale", node["input_scale"], 0)
+    check_number("largest_input", node["largest_input"], 0)
+    check_number("probability_scale", node["probability_scale"], 0, LARGEST)
     for name in ("skip_first", "has_head"):
         check_type(name, node[name], bool)
-    center = _tensor(f"{prefix}.center", arrays, (None,))
+    center = _tensor(f"{prefix}.center", arrays, (None,), np.inf)
+    check_number("scaled center", float(center.abs().max()) * node["input_scale"], 0, LARGEST)
     kept = overlay(np.broadcast_to(np.float32(0), (1, n_features)), n_classes)  # takes no memory
     if kept.shape != (1, len(center)):
         raise ValueError(f"its {prefix} reads {len(center)} features, not {kept.shape[1]}")
@@ -302,22 +315,23 @@ def _decode_layer(prefix, arrays, n_inputs, n_classes, amplitude):
     label_weight = None
     if n_classes is not None:
         label_weight = _tensor(f"{prefix}.label_weight", arrays, (n_classes, len(bias)))
+        check_number("label shift", amplitude * float(label_weight.abs().max()), 0, LARGEST)
     return Layer(weight, bias, label_weight, amplitude)
 
 
-def _tensor(name, arrays, shape):
-    """Return an array as a tensor, if it is finite, not empty and of this shape."""
+def _tensor(name, arrays, shape, largest=LARGEST):
+    """Return an array as a tensor, if it is finite, not empty, not too large and of this shape."""
     array = arrays.pop(name)
     check_array(name, array, shape, np.float32)
-    if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"its {name} is empty or not finite")
+    if array.size == 0 or not np.isfinite(array).all() or np.abs(array).max() > largest:
+        raise ValueError(f"its {name} is empty or not finite, or has numbers above {largest}")
     return torch.from_numpy(array)
 
 
 def _decode_trainer(node, arrays, average, n_features):
-    names = {"solver", "learning_rate", "last_rate", "weight_decay", "precision", "n_updates"}
-    check_fields("trainer", node, names | {"network", "updated"})
-    for name in ("learning_rate", "last_rate", "weight_decay"):
+    names = {"solver", "head", "learning_rate", "last_rates", "weight_decay", "precision"}
+    check_fields("trainer", node, names | {"n_updates", "network", "updated"})
+    for name in ("learning_rate", "weight_decay"):
         check_number(name, node[name], 0)
     check_number("number of updates", node["n_updates"], 0, whole=True)
     if node["precision"] not in parameters.PRECISIONS:
@@ -327,6 +341,9 @@ def _decode_trainer(node, arrays, average, n_features):
     )
     if [t.shape for t in network.tensors()] != [t.shape for t in average.tensors()]:
         raise ValueError("its trainer has a network of other sizes")
+    head = decode(node["head"], arrays, COMPONENTS["readout"])
+    if not isinstance(head, Softmax if network.head else type(None)):
+        raise ValueError(f"its trainer has a head of {head!r}")
     trainer = Trainer(
         network,
         range(network.n_layers),
@@ -335,7 +352,7 @@ def _decode_trainer(node, arrays, average, n_features):
         learning_rate=node["learning_rate"],
         weight_decay=node["weight_decay"],
         precision=node["precision"],
-        head=bool(network.head),
+        head=head,
         average=average,
     )
     state = trainer.__getstate__() | {
@@ -346,8 +363,13 @@ def _decode_trainer(node, arrays, average, n_features):
             for index, layer in enumerate(network.layers)
         ],
     }
-    [group] = state["optimizer"]["param_groups"]
-    group["lr"] = node["last_rate"]
+    groups = state["optimizer"]["param_groups"]
+    check_type("last rates", node["last_rates"], list)
+    if len(node["last_rates"]) != len(groups):
+        raise ValueError(f"its trainer has {len(node['last_rates'])} last rates")
+    for group, rate in zip(groups, node["last_rates"], strict=True):
+        check_number("last rate", rate, 0)
+        group["lr"] = rate
     state["optimizer"]["state"] = _decode_moments(node["updated"], arrays, trainer)
     trainer.__setstate__(state)
     return trainer
@@ -367,12 +389,12 @@ def _check_generator(state):
 
 def _decode_moments(updated, arrays, trainer):
     """Return what the optimizer knows of each tensor, after checks against one of its own steps."""
-    [group] = trainer.optimizer.param_groups
+    tensors = [tensor for group in trainer.optimizer.param_groups for tensor in group["params"]]
     moments = {}
     known = _moments_after_a_step(trainer.solver)
     for index, names in updated:
-        check_number("index of a tensor", index, 0, len(group["params"]) - 1, whole=True)
-        tensor = group["params"][index]
+        check_number("index of a tensor", index, 0, len(tensors) - 1, whole=True)
+        tensor = tensors[index]
         check_fields("optimizer", dict.fromkeys(names), known)
         moments[index] = {
             name: _tensor(

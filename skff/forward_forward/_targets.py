@@ -234,7 +234,7 @@ def check_same_task(estimator, task):
         "hidden_layer_sizes": (sizes, [layer.n_units for layer in network.layers]),
         "overlay": tuple(parameters.name(OVERLAYS, used) for used in (overlay, network.overlay)),
         "features kept by the overlay": (task.n_kept, len(network.center)),
-        "readout": (estimator.readout, head),
+        "readout": ("goodness" if estimator.readout == "goodness" else "softmax", head),
     }
     for name, (got, expected) in asked.items():
         if got != expected:

@@ -47,9 +47,16 @@ def resolve_device(device):
     except Exception as error:  # torch raises another type for each kind of missing device
         raise ValueError(
             f"Got device={device!r}, but expected 'auto' or a torch device of this machine, such "
-            f"as '{_best_device()}': {str(error).splitlines()[0]}"
+            f"as '{_best_device()}': {_what_is_missing(str(device), error)}"
         ) from error
     return resolved
+
+
+def _what_is_missing(device, error):
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        build = torch.version.cuda
+        return "torch was built without CUDA." if build is None else "torch finds no CUDA device."
+    return str(error).splitlines()[0].partition(". ")[0]
 
 
 def _best_device():

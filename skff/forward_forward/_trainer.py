@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils._pytree import tree_map
 
+from skff.forward_forward._distributed import ALONE
 from skff.forward_forward._gradients import Scratch, batch_gradients
 from skff.forward_forward._torch import as_numpy, as_writable_tensor, multiplies_bfloat16
 
@@ -37,6 +38,31 @@ def inverse_sqrt(n_updates):
 SCHEDULES = {"constant": constant, "cooldown": cooldown}
 
 
+def draw_streams(generator, n_streams):
+    """Return generators whose draws do not depend on how much the others draw.
+
+    So what a layer learns does not depend on the layers above it, nor on the process that it
+    learns in.
+
+    Parameters
+    ----------
+    generator : torch.Generator or None
+        Seeds them with one draw; None stands for torch's own, for all of them.
+    n_streams : int
+        Their number; the first ones are the same however many follow.
+
+    Returns
+    -------
+    generators : list of torch.Generator
+        On the same device.
+    """
+    if generator is None:
+        return [None] * n_streams
+    device = generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=device))
+    return [torch.Generator(device).manual_seed(seed + k) for k in range(n_streams)]
+
+
 class Trainer:
     """Some layers of a network with their optimizer: what training goes on from.
 
@@ -51,17 +77,19 @@ class Trainer:
     solver : AdamW or SGD
         A value of `SOLVERS`, or one of the same form.
     learning_rate : float
-        Before the schedule.
+        Of the layers, before the schedule.
     weight_decay : float, default=0.0
-        Decoupled; spares the biases.
+        Of the layers. Decoupled; spares the biases.
     precision : {"highest", "high", "medium"}, default="highest"
         "medium" multiplies in bfloat16 where the processor does.
-    head : bool, default=False
-        Whether the network's softmax head learns too.
+    head : Softmax, default=None
+        Settings of the network's softmax head if it learns too.
     average : Network, default=None
         Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
         as the fourth power of k. It is to the network what a fallen learning rate would be,
         whenever training stops.
+    team : Alone, DataParallel or LayerParallel, default=ALONE
+        The processes that share the work.
 
     References
     ----------
@@ -79,8 +107,9 @@ class Trainer:
         learning_rate,
         weight_decay=0.0,
         precision="highest",
-        head=False,
+        head=None,
         average=None,
+        team=ALONE,
     ):
         self.network = network
         self.layers = layers
@@ -91,10 +120,23 @@ class Trainer:
         self.precision = precision
         self.head = head
         self.average = average
+        self.team = team
         self.n_updates = 0
         self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
         self.scratch = Scratch()
         self.optimizer = self._make_optimizer()
+
+    @property
+    def head_learning_rate(self):
+        """Learning rate of the softmax head before the schedule: its own, or that of the layers."""
+        own = self.head and self.head.learning_rate_init
+        return self.learning_rate if own is None else own
+
+    @property
+    def head_weight_decay(self):
+        """Weight decay of the softmax head: its own, or that of the layers."""
+        own = self.head and self.head.weight_decay
+        return self.weight_decay if own is None else own
 
     def epoch(self, data, rule, *, batch_size, schedule):
         """Pass once over the data in a random order, updating the layers after every batch.
@@ -119,26 +161,71 @@ class Trainer:
             that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
-        totals = 0.0
+        streams = draw_streams(self.generator, 1 + self.network.n_layers)
+        learning = self.team.own_layers(self.network, self.layers)
+        head = self.team.own_head(self.head is not None)
+        totals, n_done = 0.0, 0
         with self._rounded_weights() as dtype:
-            for start in range(0, len(order), batch_size):
-                f, y, weight = data.batch(order[start : start + batch_size], self.generator)
-                totals += batch_gradients(
+            batches = order.split(batch_size)
+            for passes, y, weight in self.team.batches(self, data, batches, streams[0], dtype):
+                own = batch_gradients(
                     self.network,
-                    f.to(dtype),
+                    passes,
                     y,
                     weight,
                     rule,
-                    self.layers,
-                    self.generator,
-                    head=self.head,
+                    learning,
+                    streams[1:],
+                    head=head,
                     peers=self.peers,
                     scratch=self.scratch,
+                    share=self.team.share(len(y)),
                 )
-                self._update(self.learning_rate * schedule(start / len(order)))
+                totals += self.team.add_up(self, own)
+                self._update(schedule(n_done / len(order)))
+                n_done += len(y)
         self._clear_denormal_moments()
-        # The only read from the device in the whole epoch.
+        totals = self.team.finish_epoch(self, totals)
+        # The only read from the device since the epoch began.
         return (totals / len(order)).tolist()
+
+    def learned(self):
+        """Return the tensors that the optimizer updates."""
+        return [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
+
+    def tensors(self, layers, head):
+        """Return what training changes of some layers, and of the head, but for the optimizer."""
+        networks = [network for network in (self.network, self.average) if network is not None]
+        return [
+            tensor
+            for network in networks
+            for tensor in network.tensors_of(layers) + network.head * head
+        ] + [self.peers[layer] for layer in layers]
+
+    def state(self):
+        """Return copies of what an update changes beside the networks."""
+        return {
+            "n_updates": self.n_updates,
+            "generator": self.generator.get_state(),
+            "peers": [peer.clone() for peer in self.peers],
+            "optimizer": tree_map(_cloned, self.optimizer.state_dict()),
+        }
+
+    def restore(self, state):
+        """Take over a `state` of a trainer of the same layers; the state is used up."""
+        self.n_updates = state["n_updates"]
+        self.generator.set_state(state["generator"])
+        for mine, theirs in zip(self.peers, state["peers"], strict=True):
+            mine.copy_(theirs)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def state_after_a_step(self):
+        """Return a state such as this trainer has after an update, of unspecified values."""
+        other = self.copy()
+        for tensor in other.learned():
+            tensor.grad = torch.zeros_like(tensor)
+        other.optimizer.step()
+        return other.state()
 
     def copy(self):
         """Return a trainer that goes on from here and leaves this one as it is."""
@@ -146,16 +233,21 @@ class Trainer:
         new.network = self.network.to(self.network.device)
         new.average = self.average and self.average.to(self.network.device)
         new.generator = torch.Generator(self.network.device)
-        new.generator.set_state(self.generator.get_state())
-        new.peers = [peer.clone() for peer in self.peers]
+        new.peers = [torch.empty_like(peer) for peer in self.peers]
         new.scratch = Scratch()
         new.optimizer = new._make_optimizer()
-        new.optimizer.load_state_dict(tree_map(_cloned, self.optimizer.state_dict()))
+        new.restore(self.state())
         return new
 
     def _make_optimizer(self):
-        tensors = [t for layer in self.layers for t in self.network.layers[layer].tensors()]
-        return self.solver.make(tensors + self.network.head * self.head, self.learning_rate)
+        """Return an optimizer with a group of parameters for the layers and one for the head."""
+        layers = self.network.tensors_of(self.layers)
+        head = [] if self.head is None else self.network.head
+        first, *others = [tensors for tensors in (layers, head) if tensors]
+        optimizer = self.solver.make(first, self.learning_rate)
+        for tensors in others:
+            optimizer.add_param_group({"params": tensors})
+        return optimizer
 
     @contextmanager
     def _rounded_weights(self):
@@ -171,13 +263,16 @@ class Trainer:
             for layer in self.network.layers:
                 layer.rounded = None
 
-    def _update(self, rate):
-        (group,) = self.optimizer.param_groups
-        group["lr"] = rate
-        if self.weight_decay:  # ours for both solvers: torch couples that of SGD to the gradient
-            for tensor in group["params"]:
-                if tensor.ndim == 2:
-                    tensor.mul_(1 - rate * self.weight_decay)
+    def _update(self, factor):
+        """Update the weights, with a factor on the learning rates."""
+        settings = [(self.learning_rate, self.weight_decay)] if self.layers else []
+        settings.append((self.head_learning_rate, self.head_weight_decay))
+        for group, (rate, decay) in zip(self.optimizer.param_groups, settings, strict=False):
+            group["lr"] = rate * factor
+            if decay:  # ours for both solvers: torch couples that of SGD to the gradient
+                for tensor in group["params"]:
+                    if tensor.ndim == 2 and tensor.grad is not None:
+                        tensor.mul_(1 - group["lr"] * decay)
         self.optimizer.step()
         self.optimizer.zero_grad()  # before the next gradients take as much memory again
         for layer in self.layers:
@@ -198,16 +293,14 @@ class Trainer:
                     moment.masked_fill_(moment.abs() < 1e-30, 0.0)
 
     def __getstate__(self):
-        state = self.__dict__.copy()
-        state["peers"] = [as_numpy(peer) for peer in self.peers]
-        state["optimizer"] = tree_map(as_numpy, self.optimizer.state_dict())
-        state["generator"] = self.generator.get_state().numpy()
-        state["scratch"] = Scratch()
-        state["layers"] = [self.layers.start, self.layers.stop]  # skops does not know ranges
-        return state
+        layers = [self.layers.start, self.layers.stop]  # skops does not know ranges
+        state = tree_map(as_numpy, self.state())
+        state = vars(self) | state | {"scratch": Scratch(), "layers": layers}
+        return {name: value for name, value in state.items() if name != "team"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.team = ALONE
         self.layers = range(*state["layers"])
         self.generator = torch.Generator(self.network.device)
         # A state of another kind of device does not fit: start a stream from its first bytes.

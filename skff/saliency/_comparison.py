@@ -18,7 +18,7 @@ from skff.saliency._statistics import fold_standard_error
 ARRAYS = ("coefs_", "intercepts_", "coef_", "intercept_")  # of scikit-learn's networks and lines
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class MapComparison:
     """Agreement of two maps.
 
@@ -45,6 +45,18 @@ class MapComparison:
     n_top: int
     n_pixels: int
     confidence_level: float
+
+    def __repr__(self):
+        return (
+            f"<MapComparison: rank correlation {self.rank_correlation:.2f}"
+            f"{_in_brackets(self.rank_correlation_interval)}, overlap of the top {self.n_top} of "
+            f"{self.n_pixels} pixels {self.top_overlap:.2f}"
+            f"{_in_brackets(self.top_overlap_interval)}>"
+        )
+
+
+def _in_brackets(interval):
+    return "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def compare_explanations(
@@ -233,7 +245,7 @@ def explain_refits(explainer, estimators, X, y, *, sample_weight=None):
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if there are fewer than two estimators.
+        As :meth:`~skff.ADSExplainer.explain`; also if there are fewer than two estimators.
 
     Examples
     --------
@@ -404,9 +416,9 @@ def randomization_check(
     ------
     TypeError
         If there is no way known to randomise the estimator; otherwise as
-        :meth:`ADSExplainer.explain`.
+        :meth:`~skff.ADSExplainer.explain`.
     ValueError
-        As :meth:`ADSExplainer.explain`; also if `n_repeats` is below 1.
+        As :meth:`~skff.ADSExplainer.explain`; also if `n_repeats` is below 1.
 
     References
     ----------

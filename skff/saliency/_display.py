@@ -1,5 +1,8 @@
 """Drawing of ADS maps; matplotlib is imported when something is drawn."""
 
+import base64
+import io
+from html import escape
 from math import ceil
 
 import numpy as np
@@ -54,6 +57,10 @@ class ADSDisplay:
         self.units = units
         self.significant = significant
         self.labels = labels
+
+    def __repr__(self):
+        n_maps = len(self.maps)
+        return f"<ADSDisplay: {n_maps} map{'s' * (n_maps != 1)} of {self.units}>"
 
     @classmethod
     def from_explanation(
@@ -151,13 +158,13 @@ class ADSDisplay:
         Parameters
         ----------
         estimator, X, y, sample_weight
-            As in :class:`ADSExplainer` and its ``explain``.
+            As in :class:`~skff.ADSExplainer` and its ``explain``.
         significance : float or None, default=None
             Level at which significant pixels are outlined; None outlines none.
         ax, image, cmap, colorbar, im_kw
             As in :meth:`plot`.
         **explainer_params
-            Further parameters of :class:`ADSExplainer`.
+            Further parameters of :class:`~skff.ADSExplainer`.
 
         Returns
         -------
@@ -228,6 +235,60 @@ class ADSDisplay:
         if n_maps == 1:
             self.ax_, self.im_ = self.ax_[0], self.im_[0]
         return self
+
+
+def explanation_html(explanation):
+    """Return what a notebook shows of an explanation: the map, key facts, what is significant.
+
+    Parameters
+    ----------
+    explanation : ADSExplanation
+
+    Returns
+    -------
+    html : str
+        With the picture inside.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which would show the figure once more
+
+    is_tested = explanation.p_values is not None and explanation.n_samples > 1
+    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+    explanation.plot(ax=figure.subplots(), significance=0.05 if is_tested else None)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, facecolor="white")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    facts = _facts(explanation, is_tested).items()
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{name}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in facts
+    )
+    return (
+        "<div style='display:flex;flex-wrap:wrap;gap:1em;align-items:center'>"
+        f"<img alt='{escape(repr(explanation))}' src='data:image/png;base64,{picture}'>"
+        f"<table>{rows}</table></div>"
+    )
+
+
+def _facts(explanation, is_tested):
+    drops = explanation.window_importances
+    largest = int(np.nanargmax(drops))
+    if explanation.group_names is not None:
+        place = explanation.group_names[largest]
+    else:
+        place = "(" + ", ".join(f"{k:g}" for k in explanation.window_centers[largest]) + ")"
+    hides = "groups"
+    if explanation.window_shape is not None:
+        hides = " x ".join(map(str, explanation.window_shape)) + " pixels"
+    facts = {
+        f"{explanation.scoring}, nothing hidden": f"{explanation.baseline_score:.4g}",
+        "hidden at a time": f"{hides}, {len(drops)} regions",
+        "largest drop": f"{drops[largest]:.4g} at {place}",
+    }
+    if is_tested:
+        _, marks, _ = explanation.bars(0.05)
+        n_tested = np.count_nonzero(np.isfinite(explanation.p_values))
+        facts["significant at 0.05"] = f"{marks.sum()} of {n_tested} (false discovery rate)"
+    return facts | {"samples": explanation.n_samples, "engine": explanation.engine}
 
 
 def _lists_images(image, shape):

@@ -37,7 +37,7 @@ class OcclusionPredictor(Protocol):
 
     An estimator that can predict faster when only a few features change offers the method
     ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`, and
-    :class:`ADSExplainer` then asks the object it returns, which has to be picklable for
+    :class:`~skff.ADSExplainer` then asks the object it returns, which has to be picklable for
     ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
     samples with nothing hidden, and for some with a few of the windows hidden.
     """
@@ -159,7 +159,7 @@ def open_door(task):
     samples = task.samples
     if door is None or not samples.is_table or not isinstance(samples.fill, FixedFill):
         return None, None
-    if samples.is_large:
+    if samples.is_very_large or (samples.is_large and samples.is_in_file):
         predictor = PartwisePredictor(door, samples)
         opened = predictor.open(samples.probe_rows).opened
     else:
@@ -179,7 +179,7 @@ def open_door(task):
     rows = samples.probe_rows
     some = np.unique(np.linspace(0, task.n_windows - 1, N_PROBE_WINDOWS).astype(int))
     copies = [samples.hidden(rows, *task.window(window)) for window in some]
-    labels = np.stack([task.predictions.of(copy) for copy in copies])
+    labels = np.stack([task.predictions.of_few(copy) for copy in copies])
     difference = _difference(predictor, rows, [task.regions[window] for window in some], labels)
     if difference is not None:
         where = "with some windows hidden"

@@ -2,17 +2,18 @@
 
 import warnings
 from collections import Counter
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
+from skff._memory import in_chunks
+from skff.saliency._checkpoint import Journal
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
+from skff.saliency._parallel import Work, run
 from skff.saliency._samples import FixedFill, hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
@@ -44,6 +45,8 @@ class Task:
     n_jobs : int or None
     verbose : int
         Shows progress with the time left if above 0.
+    journal : Journal
+        Where what is added up is kept, and how far it is already.
     """
 
     predictions: Predictions
@@ -54,6 +57,7 @@ class Task:
     stopping: StoppingRule | None = None
     n_jobs: int | None = None
     verbose: int = 0
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def estimator(self):
@@ -150,7 +154,7 @@ def _refuse(name, reason, substitute):
     """Raise if an engine that is not valid was asked for by name, else warn."""
     if name != "auto":
         raise ValueError(f"{reason}: use engine={substitute!r}.")
-    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=5)
+    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=6)
 
 
 def score(task):
@@ -173,18 +177,21 @@ def score(task):
     if task.counts_labels:
         labels = bare.known_labels()  # of one call: they may depend on the batch
         if labels is None:
-            labels = task.predictions.bare if in_batches else task.predictions.of(bare.copy())
+            labels = task.predictions.bare if in_batches else task.predictions.of_all(bare.copy())
         correct = task.predictions.read(labels, len(targets.y)) == targets.y
         counts = CorrectnessCounts(targets, task.n_windows)
         counts.add_baseline(targets, np.arange(len(correct)), correct)
-    window_scores = {name: np.empty(task.n_windows) for name in baseline}
-    blocks = _window_blocks(task, np.arange(task.n_windows))
-    results = _run(task, _score_block, blocks, "window", correct, in_batches)
+    window_scores = {name: np.zeros(task.n_windows) for name in baseline}
+    sums = {f"score {k}": scores for k, scores in enumerate(window_scores.values())}
+    measurement = task.journal.begin(sums | ({} if counts is None else vars(counts)))
+    blocks = measurement.left(_window_blocks(task, np.arange(task.n_windows)))
+    results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
         for name, values in scores.items():
             window_scores[name][block] = values
         if counts is not None:
             counts.add(part, block)
+        measurement.keep()
     accuracy = None if counts is None else counts.summarize(targets, task.n_repeats)
     found = {}
     for name, one in task.scores.items():
@@ -217,8 +224,8 @@ class _Occluded:
     def __init__(self, task, features, fill, in_batches, buffer=None):
         self.task, self.features, self.fill = task, features, fill
         self.in_batches, self.buffer, self.X = in_batches, buffer, None
-        batches = partial(task.predictions.hidden_batches, features, fill) if in_batches else None
-        self.remembered = RememberedEstimator(task.estimator, batches)
+        ask = partial(task.predictions.ask_hidden, features, fill) if in_batches else None
+        self.remembered = RememberedEstimator(task.estimator, ask)
 
     def score(self, one):
         """Return a score."""
@@ -260,7 +267,7 @@ def _score_block(task, block, correct, in_batches):
                 rows = task.samples.rows_changed(features, fill, everyone)
                 labels = task.predictions.hidden(rows, features, fill) if len(rows) else rows
             elif labels is None:
-                labels = task.predictions.of(occluded.copy())
+                labels = task.predictions.of_all(occluded.copy())
             labels = task.predictions.read(labels, len(rows))
             flipped = rows[correct[rows] != (labels == targets.y[rows])]
             counts.add_changes(targets, np.full(len(flipped), place), flipped, correct[flipped])
@@ -302,13 +309,16 @@ def _count(task, count_changes):
 def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
-    # What knows the window is computed for all samples anyway.
-    parts = task.samples.parts(rows) if isinstance(task.samples.fill, FixedFill) else [rows]
-    for part in parts:  # for each window a part of the rows is read again, not all of them
-        start, results = 0, _run(task, _predict_block, blocks, "window", part, correct)
-        for block, found in zip(blocks, results, strict=True):
-            counts.add(found, slice(start, start + len(block)))
-            start += len(block)
+    measurement = task.journal.begin(vars(counts))
+    # Each window reads its rows anew: from a file, better a part of them than all. A fill that
+    # knows the window is computed from all samples anyway.
+    in_parts = task.samples.is_very_large and isinstance(task.samples.fill, FixedFill)
+    for part in task.samples.parts(rows) if in_parts else [rows]:
+        left = measurement.left(blocks)
+        results = _run(task, _predict_block, left, len(part), part, correct)
+        for block, found in zip(left, results, strict=True):
+            counts.add(found, np.searchsorted(windows, block))
+            measurement.keep()
     return counts, {}
 
 
@@ -317,14 +327,23 @@ def _predict_block(task, block, rows, correct):
     for batch in _pack(task, block, rows):
         places = np.repeat([place for place, *_ in batch], [len(rows) for *_, rows in batch])
         rows = np.concatenate([rows for *_, rows in batch])
-        flat, start = task.samples.take(rows), 0
-        for _, features, fill, piece in batch:
-            hide(flat[start : start + len(piece)], features, fill, piece)
-            start += len(piece)
-        flipped = correct[rows] != (task.predictions.of(flat) == task.targets.y[rows])
+        labels = task.predictions.each(partial(_copies, task, batch, rows), len(rows))
+        flipped = correct[rows] != (labels == task.targets.y[rows])
         rows = rows[flipped]
         counts.add_changes(task.targets, places[flipped], rows, correct[rows])
     return counts
+
+
+def _copies(task, batch, rows, part):
+    """Return a part of a batch's `rows`, a slice of them, with each window's features hidden."""
+    flat, start = task.samples.take(rows[part]), 0
+    for _, features, fill, piece in batch:
+        first, last = max(start, part.start), min(start + len(piece), part.stop)
+        if first < last:
+            copies = flat[first - part.start : last - part.start]
+            hide(copies, features, fill, piece[first - start : last - start])
+        start += len(piece)
+    return flat
 
 
 def _pack(task, block, everyone):
@@ -350,22 +369,39 @@ def _pack(task, block, everyone):
 def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
-    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows)))
-    for part in task.samples.parts(rows):
-        opened = predictor.open(part) if isinstance(predictor, PartwisePredictor) else predictor
-        blocks = [part[some] for some in _split(len(part), -(-len(part) // block_rows))]
-        for found, stats in _run(task, _ask_block, blocks, "sample", windows, correct, opened):
-            counts.add(found)
+    measurement = task.journal.begin(vars(counts), totals)
+    for blocks, opened in _opened(predictor, task, windows, rows, measurement):
+        for part, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
+            counts.add(part)
             totals.update(stats)
+            measurement.keep()
     return counts, dict(totals)
 
 
+def _opened(predictor, task, windows, rows, measurement):
+    """Yield blocks of rows, a list of index arrays, with the predictor to ask about them."""
+    part_rows = task.samples.part_rows
+    block_rows = max(1, min(MAX_ROWS, MAX_LABELS // len(windows), part_rows))
+    blocks = [rows[some] for some in _split(len(rows), -(-len(rows) // block_rows))]
+    in_parts = isinstance(predictor, PartwisePredictor)
+    n_at_once = part_rows // block_rows if in_parts else len(blocks)
+    for start in range(0, len(blocks), n_at_once):
+        left = measurement.left(blocks[start : start + n_at_once])
+        if left:
+            yield left, predictor.open(np.concatenate(left)) if in_parts else predictor
+
+
 def _ask_block(task, rows, windows, correct, predictor):
-    counts, correct = CorrectnessCounts(task.targets, len(windows)), correct[rows]
-    labels, stats = read_labels(predictor, rows, [task.regions[window] for window in windows])
+    counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
+    regions, correct = [task.regions[window] for window in windows], correct[rows]
+    ask = partial(read_labels, predictor, windows=regions)
+    parts = in_chunks(lambda part: ask(rows[part]), len(rows), len(rows))
+    labels = np.concatenate([labels for labels, _ in parts], axis=1)  # (n_windows, n_rows)
     changed, flipped = np.nonzero((labels == task.targets.y[rows]) != correct)
     counts.add_changes(task.targets, changed, rows[flipped], correct[flipped])
-    return counts, stats
+    for _, stats in parts:
+        totals.update(stats)
+    return counts, totals
 
 
 def _window_blocks(task, windows):
@@ -382,18 +418,23 @@ def _split(n_items, n_blocks):
     return np.array_split(np.arange(n_items), min(n_items, n_blocks))
 
 
-def _run(task, work, blocks, unit, *args):
-    """Yield ``work(task, block, *args)`` for the blocks in order, with progress."""
-    backend, _ = get_active_backend()
-    # Some backends, multiprocessing and ray among them, return all results at the end only.
-    as_generator = getattr(backend, "supports_return_generator", False)
-    parallel = Parallel(n_jobs=task.n_jobs, return_as="generator" if as_generator else "list")
-    results = parallel(delayed(work)(task, block, *args) for block in blocks)
+def _run(task, function, blocks, n_pairs, *args):
+    """Yield ``function(task, block, *args)`` for the blocks in order, with progress.
+
+    It is counted in pairs of sample and window, of which each item of a block is `n_pairs`.
+    """
+    task = replace(task, journal=None)  # which workers do not need
+    work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
+    results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
+    total = n_pairs * sum(map(len, blocks))
     with tqdm(
-        total=sum(map(len, blocks)), desc="ADS", unit=unit, disable=not task.verbose
+        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
     ) as progress:
-        # Stop the workers even if an interrupt comes while nobody waits for them.
-        with closing(results) if as_generator else nullcontext(results) as results:
+        with closing(results):
             for block, result in zip(blocks, results, strict=True):
-                progress.update(len(block))
+                progress.update(n_pairs * len(block))
                 yield result
+
+
+def _on_block(function, task, args, block):
+    return function(task, block, *args)

@@ -1,15 +1,19 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
+import os
 import warnings
 from dataclasses import dataclass, replace
-from numbers import Integral
+from math import ceil, prod
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, estimator_html_repr
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
+from skff.saliency._checkpoint import Journal, open_journal
 from skff.saliency._counts import make_targets
 from skff.saliency._engines import ENGINES, Task, choose_engine
 from skff.saliency._explanation import ADSExplanation
@@ -20,18 +24,29 @@ from skff.saliency._parameters import (
     LEVEL,
     MAX_SAMPLES,
     N_JOBS,
+    check_lengths,
     check_parameters,
 )
 from skff.saliency._regions import (
     AGGREGATES,
     Regions,
     group_regions,
+    hint_at_colours,
     lay_out_pixels,
     sliding_windows,
 )
-from skff.saliency._samples import check_fitted, draw_samples, make_samples, read_data
+from skff.saliency._samples import (
+    check_fitted,
+    count_samples,
+    draw_samples,
+    make_samples,
+    read_data,
+)
 from skff.saliency._scoring import Predictions, is_accuracy, make_scores, several
 from skff.saliency._sequential import StoppingRule
+
+FEW_SAMPLES = 2000  # all of which coarse windows take
+MIN_COARSE = 500  # samples that coarse windows take of more
 
 
 class ADSExplainer(BaseEstimator):
@@ -99,7 +114,7 @@ class ADSExplainer(BaseEstimator):
     n_jobs : int or None, default=None
         Number of joblib workers. The result does not depend on it.
     batch_size : int or None, default=None
-        Rows per call of ``predict``; None bounds a batch by memory (32 MB).
+        Rows per call of ``predict``; None bounds a batch by memory (4 million features).
     max_samples : int, float or None, default=None
         Number or share of samples to use, drawn once without replacement, stratified by class for
         classifiers. None uses all.
@@ -116,12 +131,21 @@ class ADSExplainer(BaseEstimator):
         Level of the sequential mode, for each window, and of what is significant for `refine`.
     refine : int, tuple of int or None, default=None
         Shape of finer windows that explain, at `stride`, only the pixels that the windows of
-        `window_shape` find significant at `alpha`; these are laid at strides of half their sides.
-        Pixels without significance are NaN. None explains all pixels with one shape.
+        `window_shape` find significant at `alpha`; these are laid at strides of half their sides,
+        and of more than 2,000 samples take a part only. Other pixels are NaN, with a p-value of 1.
+        None explains all pixels with one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
     verbose : int, default=0
         Shows progress with the time left if above 0.
+    checkpoint : str, path-like or None, default=None
+        File with what has been measured, written while `explain` works. Where there is one, the
+        explanation goes on from it, and is the same as if it had never been interrupted. One file
+        belongs to one explanation: with other data, another estimator, other parameters or versions
+        it is refused. It stays when the explanation is finished, which is then returned again at
+        once until the file is deleted. None writes nothing.
+    checkpoint_every : float, default=60
+        Seconds, at least 0, after which the file is written again, at the end of a block of work.
 
     References
     ----------
@@ -162,6 +186,8 @@ class ADSExplainer(BaseEstimator):
         "refine": [*LENGTHS, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -188,6 +214,8 @@ class ADSExplainer(BaseEstimator):
         refine=None,
         random_state=None,
         verbose=0,
+        checkpoint=None,
+        checkpoint_every=60,
     ):
         self.estimator = estimator
         self.window_shape = window_shape
@@ -210,6 +238,8 @@ class ADSExplainer(BaseEstimator):
         self.refine = refine
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def explain(self, X, y, sample_weight=None):
         """Compute the occlusion importance map.
@@ -238,17 +268,32 @@ class ADSExplainer(BaseEstimator):
             where it is needed.
         ValueError
             If a parameter is out of range or does not fit the others, X has NaN (unless the
-            estimator allows it) or infinity, sizes do not match, or a score is not finite.
+            estimator allows it) or infinity, sizes do not match, a score is not finite, or
+            `checkpoint` is broken or the file of another explanation.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
         self._check_parameters()
+        if self.checkpoint is None:
+            return self._explain(X, y, sample_weight, Journal())
+        journal = open_journal(self, X, y, sample_weight)
+        explainer = with_params(self, random_state=journal.random_state)
+        try:
+            return explainer._explain(X, y, sample_weight, journal)
+        finally:
+            journal.write()  # also of an explanation that fails or is interrupted
+
+    def _explain(self, X, y, sample_weight, journal):
+        """Explain with what is in the journal already."""
         if self.refine is not None:
-            return self._explain_coarse_to_fine(X, y, sample_weight)
-        study = self._start(X, y, sample_weight)
+            return self._explain_coarse_to_fine(X, y, sample_weight, journal)
+        study = self._start(X, y, sample_weight, journal)
         if self.channels == "joint":
             return study.explain()
         return [study.explain(channel) for channel in range(study.regions.n_channels)]
+
+    _doc_link_module = "skff"
+    _doc_link_template = DOC_LINK
 
     def __getstate__(self):
         return with_version(super().__getstate__())
@@ -261,27 +306,54 @@ class ADSExplainer(BaseEstimator):
         html = estimator_html_repr(self)
         return html.replace("<span>Not fitted</span>", "<span>Needs no fit</span>")
 
-    def _explain_coarse_to_fine(self, X, y, sample_weight):
+    def _explain_coarse_to_fine(self, X, y, sample_weight, journal):
         """Explain with coarse windows, then with finer ones where these are significant."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        params = self.get_params(deep=False) | {"refine": None, "random_state": seed}
-        sides = np.atleast_1d(self.window_shape)
-        strides = tuple(max(1, int(side) // 2) for side in sides)
+        explainer = with_params(self, refine=None, random_state=seed)
+        strides = tuple(max(1, int(side) // 2) for side in np.atleast_1d(self.window_shape))
         stride = strides if len(strides) > 1 else strides[0]
-        coarse = type(self)(**params | {"stride": stride}).explain(X, y, sample_weight)
-        mask = coarse.significant(self.alpha)
-        if not mask.any():
+        coarse, n_pairs = with_params(explainer, stride=stride), 0
+        for max_samples in self._coarse_samples(X, y, sample_weight):
+            coarse = with_params(coarse, max_samples=max_samples)
+            found = coarse._explain(X, y, sample_weight, journal)
+            n_pairs += len(found.window_scores) * found.n_samples
+            mask = found.significant(self.alpha)
+            if mask.any():
+                break
+        else:
             warnings.warn(
                 f"Found no significant pixel with windows of {self.window_shape}: returned their "
                 f"map, without finer windows of {self.refine}.",
-                stacklevel=3,
+                stacklevel=4,
             )
-            return coarse
-        finer = {"window_shape": self.refine, "mask": mask}
-        fine = type(self)(**params | finer).explain(X, y, sample_weight)
-        n_coarse = len(coarse.window_scores) * coarse.n_samples
-        stats = {"coarse_pairs": n_coarse, "fine_pairs": len(fine.window_scores) * fine.n_samples}
-        return replace(fine, engine_stats=(fine.engine_stats or {}) | stats)
+            return found
+        fine = with_params(explainer, window_shape=self.refine, mask=mask)
+        fine = fine._explain(X, y, sample_weight, journal)
+        # What is not looked at counts as tested: fewer tests in places that the same samples have
+        # chosen would make more of the p-values significant than are.
+        p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
+        n_fine = len(fine.window_scores) * fine.n_samples
+        stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
+        return replace(fine, p_values=p_values, engine_stats=stats)
+
+    def _coarse_samples(self, X, y, sample_weight):
+        """Yield how many samples coarse windows take: a part of them, then all if in vain.
+
+        The drop of a window mostly grows at least in proportion to its area. Of areas A and a, the
+        coarse one is then as many standard errors above 0 on n (a / A)^2 samples as the fine one
+        on all n; half as many more are taken for safety.
+        """
+        data = read_data(self.estimator, X, y, sample_weight)
+        n_axes = lay_out_pixels(data.sample_shape, self.image_shape).ndim - 1
+        coarse, fine = (
+            prod(check_lengths(name, getattr(self, name), n_axes))
+            for name in ("window_shape", "refine")
+        )
+        n_samples = count_samples(data, self.max_samples)
+        n_part = max(MIN_COARSE, ceil(1.5 * n_samples * (fine / coarse) ** 2))
+        if n_samples > FEW_SAMPLES and n_part < n_samples:
+            yield n_part
+        yield n_samples
 
     def _check_parameters(self):
         check_parameters(self._parameter_constraints, self.get_params(deep=False))
@@ -301,17 +373,19 @@ class ADSExplainer(BaseEstimator):
         make_scores(self.estimator, self.scoring, counts_labels=False)
         check_fitted(self.estimator)
 
-    def _start(self, X, y, sample_weight):
+    def _start(self, X, y, sample_weight, journal=None):
         """Check the data, lay out regions, draw samples and choose the engine."""
         rng = check_random_state(self.random_state)
         data = read_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(data.sample_shape, self.image_shape)
+        if self.image_shape is None and len(data.sample_shape) == 1 and data.columns is None:
+            hint_at_colours(*data.sample_shape)
         regions = self._make_regions(pixel_features, data.columns)
         data = draw_samples(self.estimator, data, max_samples=self.max_samples, random_state=rng)
         samples = make_samples(
             self.estimator, data, fill=self.fill, pixel_features=pixel_features, random_state=rng
         )
-        task = self._make_task(samples, data, regions, rng)
+        task = self._make_task(samples, data, regions, rng, journal or Journal())
         name, engine = choose_engine(task, self.engine)
         return Study(task, regions, name, engine, returns_dict=several(self.scoring))
 
@@ -327,7 +401,7 @@ class ADSExplainer(BaseEstimator):
             regions = replace(regions, columns=np.array(columns))
         return regions if self.mask is None else regions.restrict(self.mask)
 
-    def _make_task(self, samples, data, regions, rng):
+    def _make_task(self, samples, data, regions, rng, journal):
         predictions = Predictions(self.estimator, samples, self.batch_size)
         scorings = self.scoring.values() if isinstance(self.scoring, dict) else self.scoring
         scorings = scorings if several(self.scoring) else [self.scoring]
@@ -355,6 +429,7 @@ class ADSExplainer(BaseEstimator):
             stopping=stopping,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
+            journal=journal,
         )
 
 
@@ -468,8 +543,8 @@ def with_params(explainer, **changes):
 
 
 def with_fixed_draws(explainer):
-    """Return an explainer that draws the same samples each time it explains the same data."""
+    """Return an explainer that draws the same samples each time, and has no checkpoint."""
     seed = explainer.random_state
     if not isinstance(seed, Integral):
         seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-    return with_params(explainer, random_state=int(seed))
+    return with_params(explainer, random_state=int(seed), checkpoint=None)

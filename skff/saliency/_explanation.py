@@ -32,7 +32,8 @@ class ADSExplanation:
     p_values : ndarray of the shape of `importances` or None
         Of the hypothesis that hiding does not change the expected accuracy: McNemar's exact test,
         two-sided (with sample weights its normal approximation). A pixel that reads several
-        windows has twice the mean of theirs. None where `standard_error` is.
+        windows has twice the mean of theirs; one that `refine` did not look at has 1. None where
+        `standard_error` is.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
     window_n_samples : ndarray of shape (n_windows,) or None
@@ -112,6 +113,12 @@ class ADSExplanation:
             f"on {self.n_samples} samples>"
         )
 
+    def _repr_html_(self):
+        """Return the map, its key facts and the significant pixels, for a notebook."""
+        from skff.saliency._display import explanation_html
+
+        return explanation_html(self)
+
     @property
     def window_importances(self):
         """Drop of the score with each window or group hidden, of shape (n_windows,)."""
@@ -190,6 +197,11 @@ class ADSExplanation:
             )
         self._check_tested(self.fold_importances)
         is_tested = np.isfinite(self.importances)
+        if (np.isfinite(self.p_values) & ~is_tested).any():
+            raise ValueError(
+                "Got method='max-t' for a map of `refine`, but expected 'bh', 'by' or 'holm': some "
+                "pixels were not measured, as the same samples gave no reason to."
+            )
         sums = _fold_sums(self.fold_importances[:, is_tested], self.fold_weights)
         adjusted = max_t(sums, n_resamples=n_resamples, random_state=random_state)
         return _mark(is_tested, adjusted <= alpha)

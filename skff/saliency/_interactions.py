@@ -52,8 +52,8 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions can be
-        chosen.
+        As :meth:`~skff.ADSExplainer.explain`; also if `top_k` is below 2, or fewer than 2 regions
+        can be chosen.
 
     See Also
     --------
@@ -110,7 +110,7 @@ def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Interactions:
     """Interactions of pairs of regions, in units of the score.
 
@@ -154,6 +154,13 @@ class Interactions:
     scoring: str
     n_samples: int
 
+    def __repr__(self):
+        return (
+            f"<Interactions: of {self.scoring} between {len(self.names)} regions on "
+            f"{self.n_samples} samples, from {np.nanmin(self.matrix):+.3g} to "
+            f"{np.nanmax(self.matrix):+.3g}>"
+        )
+
     def significant(self, alpha=0.05, *, method="bh"):
         """Mark the pairs whose interaction differs from 0.
 
@@ -163,7 +170,7 @@ class Interactions:
             Bound on the expected share of false marks among all marks, in (0, 1).
         method : {"bh", "by"}, default="bh"
             Correction for testing all pairs, of Benjamini and Hochberg or of Benjamini and
-            Yekutieli, as in :meth:`ADSExplanation.significant`.
+            Yekutieli, as in :meth:`~skff.ADSExplanation.significant`.
 
         Returns
         -------

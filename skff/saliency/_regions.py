@@ -1,5 +1,6 @@
 """Regions, windows or groups of pixels: what each hides, and which of them each pixel reads."""
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import isqrt, prod
@@ -160,7 +161,7 @@ def lay_out_pixels(sample_shape, image_shape):
     sample_shape : tuple of int
         Shape of one sample of X.
     image_shape : tuple of int or None
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
 
     Returns
     -------
@@ -199,6 +200,24 @@ def _check_image_shape(image_shape):
     return tuple(int(length) for length in image_shape)
 
 
+def hint_at_colours(n_features):
+    """Warn where rows of numbers may be images with three channels.
+
+    Parameters
+    ----------
+    n_features : int
+        Of a sample that was taken for a sequence.
+    """
+    side = isqrt(n_features // 3)
+    if 3 * side * side == n_features and side * side >= SMALLEST_SQUARE:
+        warnings.warn(
+            f"Took {n_features} features for a sequence. If they are images of {side} x {side} "
+            f"pixels in three colours, set image_shape=({side}, {side}, 3); if they are not, set "
+            f"image_shape=({n_features},).",
+            stacklevel=4,
+        )
+
+
 def _lay_out_flat(flat, image_shape):
     if image_shape is None:
         side = isqrt(flat.size)
@@ -220,7 +239,7 @@ def sliding_windows(pixel_features, *, window_shape, stride, aggregate):
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel, from :func:`lay_out_pixels`.
     window_shape, stride : int or tuple of int
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     aggregate : key of AGGREGATES
         Rule that places windows along an axis and gives pixels their value.
 

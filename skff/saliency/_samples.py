@@ -12,11 +12,13 @@ from sklearn.utils import assert_all_finite, gen_batches, get_tags, resample
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skff._memory import is_memory_mapped
 from skff.saliency._parameters import check_parameters
 from skff.saliency.fills import FILLS, fit_fill
 
 N_PROBES = 128  # rows whose predictions are compared
-PART_BYTES = 2**26  # of samples that are looked at together before the next ones are read
+PART_FEATURES = 4_000_000  # looked at together: 32 MB in double precision, however stored
+MANY_PARTS = 16  # as many are better read part by part, wherever they are
 
 
 def check_fitted(estimator):
@@ -82,7 +84,7 @@ def read_data(estimator, X, y, sample_weight):
     estimator : object
         Fitted.
     X, y, sample_weight
-        As in :meth:`ADSExplainer.explain`.
+        As in :meth:`~skff.ADSExplainer.explain`.
 
     Returns
     -------
@@ -185,7 +187,7 @@ def _check_finite(name, values, *, allow_nan):
         Whether missing values may pass.
     """
     if values.dtype != object:
-        for rows in gen_batches(len(values), _rows_within(PART_BYTES, values.dtype, values.shape)):
+        for rows in gen_batches(len(values), _part_rows(values.shape[1])):
             assert_all_finite(values[rows], allow_nan=allow_nan, input_name=name)
         return
     numbers = [value for value in values.ravel() if isinstance(value, float | np.floating)]
@@ -203,7 +205,7 @@ def draw_samples(estimator, data, *, max_samples, random_state):
         The samples to use, not copied if they are all.
     """
     rows = np.arange(len(data.y)) if data.weight is None else np.flatnonzero(data.weight)
-    n_drawn = _n_drawn(max_samples, len(rows))
+    n_drawn = count_samples(data, max_samples)
     if n_drawn < len(rows):
         is_stratified = is_known_classifier(estimator) and data.y.ndim == 1
         stratify = data.y[rows] if is_stratified else None
@@ -212,8 +214,9 @@ def draw_samples(estimator, data, *, max_samples, random_state):
     return data if len(rows) == len(data.y) else data.take(rows)
 
 
-def _n_drawn(max_samples, n_samples):
+def count_samples(data, max_samples):
     """Return the number of samples to use, for a count, a share or None."""
+    n_samples = len(data.y) if data.weight is None else np.count_nonzero(data.weight)
     if max_samples is None:
         return n_samples
     if not isinstance(max_samples, Integral):
@@ -258,16 +261,26 @@ class Samples:
     @property
     def is_large(self):
         """Whether the samples are more than one part."""
-        return len(self) > self.rows_within(PART_BYTES)
+        return len(self) > self.part_rows
 
-    def rows_within(self, n_bytes):
-        """Return how many samples take so many bytes, at least 1."""
-        return _rows_within(n_bytes, self.dtype, self.values.shape)
+    @property
+    def is_very_large(self):
+        """Whether the samples are many parts."""
+        return len(self) > MANY_PARTS * self.part_rows
+
+    @property
+    def is_in_file(self):
+        """Whether the samples are a view of a file."""
+        return is_memory_mapped(self.values)
+
+    @property
+    def part_rows(self):
+        """Number of samples of a part, at least 1."""
+        return _part_rows(self.values.shape[1])
 
     def parts(self, rows):
         """Cut the indices `rows` into parts that can be held in memory, as a list."""
-        n_rows = self.rows_within(PART_BYTES)
-        return np.split(rows, range(n_rows, len(rows), n_rows))
+        return np.split(rows, range(self.part_rows, len(rows), self.part_rows))
 
     def take(self, rows):
         """Return a copy of the samples `rows`, an array of indices."""
@@ -297,8 +310,8 @@ class Samples:
         return flat
 
 
-def _rows_within(n_bytes, dtype, shape):
-    return max(1, int(n_bytes / (dtype.itemsize * shape[1])))
+def _part_rows(n_features):
+    return max(1, PART_FEATURES // n_features)
 
 
 def hide(flat, features, fill, rows=slice(None)):
@@ -315,7 +328,7 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
         Says whether NaN may be filled in.
     data : Data
     fill : float, str, array-like, callable or fill
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     pixel_features : ndarray of shape (*image_shape, n_channels)
         Flat indices of the features of each pixel.
     random_state : RandomState

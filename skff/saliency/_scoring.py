@@ -1,6 +1,7 @@
 """What the score is, whether it is plain accuracy, and the predictions that accuracy counts."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, wraps
 from inspect import getattr_static
 from math import inf, isfinite
@@ -13,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from skff._memory import in_chunks, is_out_of_memory
 from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
@@ -25,7 +27,6 @@ ACCURACY_OWNERS = (
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
-MAX_BATCH_BYTES = 32e6  # of one batch; estimators take a few copies of what they predict
 
 
 class RememberedEstimator:
@@ -37,13 +38,13 @@ class RememberedEstimator:
     ----------
     estimator : object
         Fitted.
-    batches : callable, default=None
-        ``batches()`` yields the data batch by batch. The estimator is then asked about each of
-        them, in place of the X that a method is called with.
+    ask : callable, default=None
+        ``ask(method)`` returns a method's answer about the data, put together from batches, in
+        place of that about the X that the method is called with.
     """
 
-    def __init__(self, estimator, batches=None):
-        self._estimator, self._batches, self._answers = estimator, batches, {}
+    def __init__(self, estimator, ask=None):
+        self._estimator, self._ask, self._answers = estimator, ask, {}
 
     def __getattr__(self, name):
         attribute = getattr(self._estimator, name)
@@ -53,10 +54,7 @@ class RememberedEstimator:
         @wraps(attribute)  # scikit-learn reads a method's name
         def answer(X):
             if name not in self._answers:
-                batches = [X] if self._batches is None else self._batches()
-                answers = [attribute(batch) for batch in batches]
-                whole = answers[0] if len(answers) == 1 else np.concatenate(answers)
-                self._answers[name] = whole
+                self._answers[name] = attribute(X) if self._ask is None else self._ask(attribute)
             return self._answers[name]
 
         return answer
@@ -146,7 +144,9 @@ def make_score(estimator, scoring):
         return Score(estimator, SCORERS[scoring], scoring, asks_methods_only=True)
     names = sorted({*get_scorer_names(), *SCORERS})
     if scoring not in names:
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.")
+        close = " or ".join(map(repr, get_close_matches(scoring, names)))
+        hint = f" Did you mean {close}?" if close else ""
+        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.{hint}")
     return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
 
 
@@ -250,8 +250,43 @@ class Predictions:
     batch_size: int | None = None
 
     def of(self, flat):
-        """Predict flat samples: one label each."""
+        """Predict flat samples, all in one call: one label each."""
         return self.read(self.estimator.predict(self.samples.restore(flat)), len(flat))
+
+    def of_all(self, flat):
+        """Predict flat samples in one call; where memory runs out, in several that give the same.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            Where memory runs out and the labels depend on the batch.
+        """
+        try:
+            return self.of(flat)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.depend_on_batch:
+                raise
+        return self.of_few(flat)
+
+    def of_few(self, flat):
+        """Predict flat samples in one call, unless memory runs out."""
+        return np.concatenate(in_chunks(lambda some: self.of(flat[some]), len(flat), len(flat)))
+
+    def each(self, copies, n_copies):
+        """Predict samples in batches, which become smaller where memory runs out.
+
+        Parameters
+        ----------
+        copies : callable
+            Slice -> flat samples, which the estimator may write to.
+        n_copies : int
+
+        Returns
+        -------
+        labels : ndarray of shape (n_copies,)
+        """
+        parts = in_chunks(lambda some: self.of(copies(some)), n_copies, self.batch_rows)
+        return np.concatenate(parts)
 
     @staticmethod
     def read(labels, n_samples):
@@ -264,37 +299,40 @@ class Predictions:
             )
         return labels
 
+    def in_batches(self, flat):
+        """Predict flat samples, which the estimator may write to, a part of them at a time."""
+        batches = range(0, len(flat), self.batch_rows)
+        return np.concatenate([self.of(flat[start : start + self.batch_rows]) for start in batches])
+
     @property
     def batch_rows(self):
         """Rows per call of ``predict``."""
-        return self.batch_size or self.samples.rows_within(MAX_BATCH_BYTES)
-
-    def batches(self, rows):
-        """Cut the indices `rows` into batches for ``predict``, as a list."""
-        return np.split(rows, range(self.batch_rows, len(rows), self.batch_rows))
+        return self.batch_size or self.samples.part_rows  # estimators take a few copies
 
     def hidden(self, rows, features, fill):
         """Predict the samples `rows` with `features` replaced by their fill."""
-        batches = self.batches(rows)
-        return np.concatenate(
-            [self.of(self.samples.hidden(some, features, fill)) for some in batches]
-        )
+        hidden = self.samples.hidden
+        return self.each(lambda part: hidden(rows[part], features, fill), len(rows))
 
-    def hidden_batches(self, features, fill):
-        """Yield all samples in the user's form with `features` replaced by their fill."""
-        for rows in self.batches(np.arange(len(self.samples))):
-            yield self.samples.restore(self.samples.hidden(rows, features, fill))
+    def ask_hidden(self, features, fill, method):
+        """Return a method's answer about all samples with `features` replaced by their fill."""
+        samples, rows = self.samples, np.arange(len(self.samples))
+
+        def answer(part):
+            return method(samples.restore(samples.hidden(rows[part], features, fill)))
+
+        return np.concatenate(in_chunks(answer, len(rows), self.batch_rows))
 
     @cached_property
     def bare(self):
         """Labels with nothing hidden, of shape (n_samples,)."""
-        batches = self.batches(np.arange(len(self.samples)))
-        return np.concatenate([self.of(self.samples.take(rows)) for rows in batches])
+        rows = np.arange(len(self.samples))
+        return self.each(lambda part: self.samples.take(rows[part]), len(rows))
 
     @cached_property
     def probed(self):
         """Labels of the probe rows, predicted together."""
-        return self.of(self.samples.take(self.samples.probe_rows))
+        return self.of_few(self.samples.take(self.samples.probe_rows))
 
     @cached_property
     def depend_on_batch(self):
@@ -307,7 +345,7 @@ class Predictions:
         batches = [half, *np.split(half, len(half))[:N_ALONE]]
         rows = self.samples.probe_rows
         return not all(
-            np.array_equal(self.probed[some], self.of(self.samples.take(rows[some])))
+            np.array_equal(self.probed[some], self.of_few(self.samples.take(rows[some])))
             for some in batches
         )
 

@@ -9,14 +9,17 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skff.saliency._explainer import study_unions
 from skff.saliency._parameters import check_parameters
+from skff.saliency._samples import FixedFill
 
 MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
 LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for
 MAX_COALITIONS = 2048  # scored in one call
+MAX_WALKS = 4096  # orders followed together, one or more pairs per sample
 PAIRS_PER_ROUND = 16  # of permutations between looks at the standard errors
 AT_LEAST_4 = Interval(Integral, 4, None, closed="left")  # a standard error takes two pairs
 CONSTRAINTS = {
@@ -90,8 +93,8 @@ def shapley(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a parameter is out of range, or ``method="exact"``
-        has more than 20 regions.
+        As :meth:`~skff.ADSExplainer.explain`; also if a parameter is out of range, or
+        ``method="exact"`` has more than 20 regions.
 
     Warns
     -----
@@ -105,7 +108,9 @@ def shapley(
     Notes
     -----
     Each order is followed by its reverse, which cancels part of the error [3]_; standard errors are
-    those of the mean over such pairs. Coalitions that were scored before are not scored again.
+    those of the mean over such pairs. With accuracy, more than 12 regions and a fill that does not
+    know the window, each sample has orders of its own, whose errors average out over the samples.
+    Otherwise samples share the orders, and coalitions that were scored before are not scored again.
 
     References
     ----------
@@ -143,7 +148,7 @@ def shapley(
     return _sample(game, rng, n_permutations, 0.0, verbose)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ShapleyValues:
     """Shapley values of the regions of the input, in units of the score.
 
@@ -167,9 +172,10 @@ class ShapleyValues:
     hidden_score : float
         Score with all regions hidden, v(none).
     n_permutations : int
-        Number of orders drawn; 0 where all coalitions were scored.
+        Number of orders drawn, per sample where each has its own; 0 where all coalitions were
+        scored.
     n_coalitions : int
-        Number of coalitions scored.
+        Number of coalitions scored; per sample, where each has orders of its own.
     scoring : str
         Name of the score.
     n_samples : int
@@ -191,6 +197,13 @@ class ShapleyValues:
     n_coalitions: int
     scoring: str
     n_samples: int
+
+    def __repr__(self):
+        return (
+            f"<ShapleyValues: {len(self.values)} regions share {self.scoring} from "
+            f"{self.hidden_score:.4g} to {self.full_score:.4g} on {self.n_samples} samples, "
+            f"standard errors up to {self.standard_error.max():.2g}>"
+        )
 
     @property
     def relative_error(self):
@@ -260,10 +273,9 @@ class Game:
     """
 
     def __init__(self, study):
-        self.regions, self.n_samples = study.regions, len(study.task.samples)
-        self.n_players = len(self.regions.centers)
+        self.regions, self.n_players = study.regions, len(study.regions.centers)
         ((self.scoring, single),) = study.measure(self.regions).items()
-        self._study = replace(study, task=replace(study.task, verbose=0))
+        self.study = replace(study, task=replace(study.task, verbose=0))
         self.scores = {_key(np.ones(self.n_players, dtype=bool)): single.baseline_score}
         self._remember(~np.eye(self.n_players, dtype=bool), single.window_scores)
 
@@ -275,7 +287,7 @@ class Game:
         coalitions = np.array(list(new.values()))
         for start in range(0, len(coalitions), MAX_COALITIONS):
             block = coalitions[start : start + MAX_COALITIONS]
-            found = self._study.measure(self.regions.unions(~block))[self.scoring]
+            found = self.study.measure(self.regions.unions(~block))[self.scoring]
             self._remember(block, found.window_scores)
         return np.reshape([self.scores[key] for key in keys], shown.shape[:-1])
 
@@ -309,15 +321,22 @@ def _enumerate(game):
 
 def _sample(game, rng, max_permutations, tolerance, verbose):
     """Average over random orders until the standard errors are small enough."""
-    n_left, rounds = -(-max_permutations // 2), []
+    n_left = -(-max_permutations // 2)  # pairs of an order and its reverse
+    orders = (OwnOrders if _counts_each_sample(game) else SharedOrders)(game, rng)
     progress = tqdm(desc="Shapley", total=2 * n_left, unit="order", disable=not verbose)
     with progress:
         while n_left:
-            n_pairs = min(PAIRS_PER_ROUND, n_left)
-            rounds.append(_pair_gains(game, rng, n_pairs))
-            gains, n_left = np.concatenate(rounds), n_left - n_pairs  # (n_pairs, n_players)
-            error = gains.std(axis=0, ddof=1) / np.sqrt(len(gains))
-            values = _to_values(game, gains.mean(axis=0), error, n_permutations=2 * len(gains))
+            # There is no spread between less than two pairs.
+            n_pairs = min(max(orders.n_pairs_per_round, 2 - orders.n_pairs), n_left)
+            orders.draw(n_pairs)
+            n_left -= n_pairs
+            values = _to_values(
+                game,
+                orders.mean(),
+                orders.standard_error(),
+                n_permutations=2 * orders.n_pairs,
+                n_more_coalitions=orders.n_coalitions,
+            )
             progress.update(2 * n_pairs)
             progress.set_postfix(relative_error=f"{values.relative_error:.3f}")
             if values.relative_error <= tolerance:
@@ -325,16 +344,149 @@ def _sample(game, rng, max_permutations, tolerance, verbose):
     return values
 
 
-def _pair_gains(game, rng, n_pairs):
-    """Return what each player adds, (n_pairs, n_players), mean over an order and its reverse."""
-    places = np.stack([rng.permutation(game.n_players) for _ in range(n_pairs)])
-    places = np.stack([places, game.n_players - 1 - places])  # (2, n_pairs, n_players)
-    n_shown = np.arange(game.n_players + 1)[:, None]
-    scores = game(places[:, :, None, :] < n_shown)  # (2, n_pairs, n_players + 1)
-    return np.take_along_axis(np.diff(scores, axis=-1), places, axis=-1).mean(axis=0)
+def _counts_each_sample(game):
+    """Say whether each sample may have orders of its own.
+
+    They take a score that is a mean over samples, and hidden values that do not depend on what
+    else is hidden. Of few regions, coalitions that samples share are met again and again.
+    """
+    study = game.study
+    is_fixed = isinstance(study.task.samples.fill, FixedFill)
+    return study.engine_name != "score" and is_fixed and game.n_players > MAX_EXACT
 
 
-def _to_values(game, values, standard_error, *, n_permutations):
+class SharedOrders:
+    """Gains of each region along orders that all samples share, for any score.
+
+    Parameters
+    ----------
+    game : Game
+    rng : RandomState
+    """
+
+    n_pairs_per_round = PAIRS_PER_ROUND
+    n_coalitions = 0  # beyond those that the game remembers
+
+    def __init__(self, game, rng):
+        self._game, self._rng = game, rng
+        self._gains = np.empty((0, game.n_players))  # (n_pairs, n_players)
+
+    @property
+    def n_pairs(self):
+        """Number of orders drawn, each with its reverse."""
+        return len(self._gains)
+
+    def draw(self, n_pairs):
+        """Draw more orders."""
+        n_players = self._game.n_players
+        places = np.stack([self._rng.permutation(n_players) for _ in range(n_pairs)])
+        places = np.stack([places, n_players - 1 - places])  # (2, n_pairs, n_players)
+        n_shown = np.arange(n_players + 1)[:, None]
+        scores = self._game(places[:, :, None, :] < n_shown)  # (2, n_pairs, n_players + 1)
+        gains = np.take_along_axis(np.diff(scores, axis=-1), places, axis=-1)
+        self._gains = np.concatenate([self._gains, gains.mean(axis=0)])
+
+    def mean(self):
+        """Return the values, of shape (n_players,)."""
+        return self._gains.mean(axis=0)
+
+    def standard_error(self):
+        """Return those of the mean, of shape (n_players,)."""
+        return self._gains.std(axis=0, ddof=1) / np.sqrt(self.n_pairs)
+
+
+class OwnOrders:
+    """Gains of each region along orders that each sample draws for itself, for accuracy.
+
+    Accuracy is a mean over samples, and so are its Shapley values. What is particular to an order
+    averages out over samples with orders of their own, where a shared one leaves it to all.
+
+    Parameters
+    ----------
+    game : Game
+    rng : RandomState
+    """
+
+    def __init__(self, game, rng):
+        task = game.study.task
+        self._task, self._rng = task, rng
+        n_samples, n_features = task.samples.values.shape
+        self._hides = np.zeros((game.n_players, n_features), dtype=np.float32)
+        for row, features in zip(self._hides, task.regions, strict=True):
+            row[features] = 1
+        weight = task.targets.weight
+        self._share = np.full(n_samples, 1 / n_samples) if weight is None else weight / weight.sum()
+        # Sums over the pairs of orders drawn of each sample's gains, and of their squares.
+        self._sums, self._squares = np.zeros((2, n_samples, game.n_players), dtype=np.float32)
+        self.n_pairs, self.n_coalitions = 0, 0
+        self._n_walks = min(MAX_WALKS, task.predictions.batch_rows)
+        self.n_pairs_per_round = max(1, min(PAIRS_PER_ROUND, self._n_walks // (2 * n_samples)))
+
+    def draw(self, n_pairs):
+        """Draw more orders, as many for each sample."""
+        n_samples, n_players = self._sums.shape
+        n_blocks = -(-2 * n_pairs * n_samples // self._n_walks)
+        blocks = np.array_split(np.arange(n_samples), min(n_blocks, n_samples))
+        seeds = self._rng.randint(2**31 - 1, size=len(blocks))
+        walks = (
+            delayed(_walk)(self._task, rows, self._hides, n_pairs, seed)
+            for rows, seed in zip(blocks, seeds, strict=True)
+        )
+        for rows, gains in zip(blocks, Parallel(n_jobs=self._task.n_jobs)(walks), strict=True):
+            self._sums[rows] += gains.sum(axis=0)
+            self._squares[rows] += (gains**2).sum(axis=0)
+        self.n_pairs += n_pairs
+        self.n_coalitions += 2 * n_pairs * (n_players - 1)
+
+    def mean(self):
+        """Return the values, of shape (n_players,)."""
+        return self._share @ self._sums / self.n_pairs
+
+    def standard_error(self):
+        """Return those of the mean, from the spread between the orders of each sample."""
+        squares = self._squares - self._sums**2 / self.n_pairs  # (n_samples, n_players)
+        variance = np.maximum(squares, 0) / (self.n_pairs - 1) / self.n_pairs
+        return np.sqrt(self._share**2 @ variance)
+
+
+def _walk(task, rows, hides, n_pairs, seed):
+    """Return what showing each region adds to the correctness of some samples.
+
+    Parameters
+    ----------
+    task : Task
+    rows : ndarray of shape (n_rows,)
+        The samples.
+    hides : ndarray of shape (n_players, n_features)
+        One where a region hides a feature, zero elsewhere.
+    n_pairs : int
+        Orders of each sample, each with its reverse.
+    seed : int
+        Of the orders.
+
+    Returns
+    -------
+    gains : ndarray of shape (n_pairs, n_rows, n_players)
+        Means over an order and its reverse.
+    """
+    samples, n_players = task.samples, len(hides)
+    shape = 2, n_pairs, len(rows), n_players
+    walkers = np.tile(rows, 2 * n_pairs)  # a sample for each of its orders
+    values, fill = samples.values[walkers], samples.fill.array
+    fill = fill if len(fill) == 1 else fill[walkers]
+    places = np.random.RandomState(seed).random_sample(shape[1:]).argsort(axis=-1)
+    places = np.stack([places, n_players - 1 - places]).reshape(-1, n_players)
+    labels = []
+    for n_shown in range(n_players):
+        is_hidden = (places >= n_shown).astype(np.float32) @ hides > 0  # (n_walkers, n_features)
+        labels.append(task.predictions.in_batches(np.where(is_hidden, fill, values)))
+    labels.append(task.predictions.bare[walkers])
+    correct = np.stack(labels, axis=-1) == task.targets.y[walkers, None]
+    gains = np.diff(correct.astype(np.float32), axis=-1)  # in the order in which they are shown
+    return np.take_along_axis(gains, places, axis=-1).reshape(shape).mean(axis=0)
+
+
+def _to_values(game, values, standard_error, *, n_permutations, n_more_coalitions=0):
     all_hidden, all_shown = np.repeat([[False], [True]], game.n_players, axis=1)
     hidden = game.regions.hidden
     n_regions, sums = hidden.sum(axis=0), values @ hidden  # per pixel
@@ -348,9 +500,9 @@ def _to_values(game, values, standard_error, *, n_permutations):
         full_score=float(game(all_shown)),
         hidden_score=float(game(all_hidden)),
         n_permutations=n_permutations,
-        n_coalitions=len(game.scores),
+        n_coalitions=len(game.scores) + n_more_coalitions,
         scoring=game.scoring,
-        n_samples=game.n_samples,
+        n_samples=len(game.study.task.samples),
     )
 
 

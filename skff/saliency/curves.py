@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.metrics import auc
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.parallel import Parallel, delayed
 
+from skff.saliency._parallel import Work, run
 from skff.saliency._parameters import IMAGE_SHAPE, MAX_SAMPLES, N_JOBS, check_parameters
 from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import check_fitted, draw_samples, hide, make_samples, read_data
@@ -42,7 +42,7 @@ def deletion_curve(
     Parameters
     ----------
     estimator : object
-        Fitted, as for :class:`ADSExplainer`.
+        Fitted, as for :class:`~skff.ADSExplainer`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -55,7 +55,7 @@ def deletion_curve(
     n_random : int, default=10
         Random orders to compare with.
     image_shape, fill, scoring, max_samples
-        As in :class:`ADSExplainer`.
+        As in :class:`~skff.ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score, which gets them divided by the largest.
     n_jobs : int or None, default=None
@@ -70,7 +70,7 @@ def deletion_curve(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`ADSExplainer.explain`; also if a map does not have the shape of the image.
+        As :meth:`~skff.ADSExplainer.explain`; also if a map does not have the shape of the image.
 
     References
     ----------
@@ -163,7 +163,7 @@ def insertion_curve(
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PerturbationCurves:
     """Scores against the share of pixels removed or restored, one curve per order.
 
@@ -185,6 +185,13 @@ class PerturbationCurves:
     scores: dict
     random_scores: np.ndarray
     scoring: str
+
+    def __repr__(self):
+        """Return the areas in one line."""
+        areas = ", ".join(f"{name} {area:.4g}" for name, area in self.areas.items())
+        if len(self.random_scores):
+            areas += f", random orders {self.random_areas.mean():.4g}"
+        return f"<PerturbationCurves: {self.kind} of {self.scoring}, areas: {areas}>"
 
     @property
     def areas(self):
@@ -233,6 +240,10 @@ class PerturbationCurvesDisplay:
 
     def __init__(self, curves):
         self.curves = curves
+
+    def __repr__(self):
+        """Return what is drawn in one line."""
+        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {len(self.curves.scores)} maps>"
 
     def plot(self, *, ax=None):
         """Draw the curves; the legend gives the area under each.
@@ -317,12 +328,9 @@ def _curves(
     )
     if in_batches and is_accuracy(estimator, scoring):  # the scorer of this name only predicts
         score = make_score(estimator, "accuracy")
-    batches = predictions.hidden_batches if in_batches and score.asks_methods_only else None
-    jobs = (
-        delayed(_scores_along)(kind, score, samples, data, features[order], shares, batches)
-        for order in orders
-    )
-    scores = Parallel(n_jobs=n_jobs)(jobs)
+    ask = predictions.ask_hidden if in_batches and score.asks_methods_only else None
+    work = Work(_scores_along, (kind, score, samples, data, shares, ask), data.values.nbytes)
+    scores = list(run(work, [(features[order],) for order in orders], n_jobs=n_jobs))
     return PerturbationCurves(
         kind=kind,
         shares=shares,
@@ -352,10 +360,10 @@ def _order(importances, rng):
     return np.lexsort((rng.permutation(losses.size), losses))
 
 
-def _scores_along(kind, score, samples, data, features, shares, batches):
+def _scores_along(kind, score, samples, data, shares, ask, features):
     """Score with growing shares of `features`, of shape (n_pixels, n_channels), hidden or shown.
 
-    Where ``batches(hidden, fill)`` gives the data batch by batch, the scorer is answered from it.
+    Where ``ask(hidden, fill, method)`` gives a method's answer in batches, the scorer gets that.
     """
     scores = []
     for n_pixels in np.rint(shares * len(features)).astype(int):
@@ -363,11 +371,11 @@ def _scores_along(kind, score, samples, data, features, shares, batches):
         hidden, fill = hidden.ravel(), np.empty((1, 0))
         if len(hidden):
             fill = samples.fill.values(hidden, int(n_pixels))
-        if batches is None:
+        if ask is None:
             flat, remembered = samples.values.astype(samples.dtype), None
             hide(flat, hidden, fill)
         else:
             flat = samples.values
-            remembered = RememberedEstimator(score.estimator, partial(batches, hidden, fill))
+            remembered = RememberedEstimator(score.estimator, partial(ask, hidden, fill))
         scores.append(score(samples.restore(flat), data.y, data.weight, remembered))
     return np.array(scores)

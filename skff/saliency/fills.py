@@ -250,11 +250,17 @@ class Permute:
         -------
         values : ndarray of shape (n_samples, n_hidden, n_channels)
         """
-        # A shift by one along a random circle of all samples has no fixed point.
-        circle = random_state.permutation(len(X))
-        donors = np.empty_like(circle)
-        donors[circle] = np.roll(circle, 1)
+        donors = _donors(len(X), random_state)
         return X[:, pixels][donors].astype(_result_type(X), copy=False)
+
+
+def _donors(n_samples, random_state):
+    """Return another sample for each, every one of them once."""
+    # A shift by one along a random circle of all samples has no fixed point.
+    circle = random_state.permutation(n_samples)
+    donors = np.empty_like(circle)
+    donors[circle] = np.roll(circle, 1)
+    return donors
 
 
 @dataclass(frozen=True)
@@ -284,6 +290,16 @@ class Conditional:
     reach : int or None, default=3
         The context is every visible pixel at most this many pixels away from a hidden one along
         each axis. None takes all visible pixels, which costs a system of their number per window.
+    residuals : bool, default=False
+        Whether to add what the regression leaves unexplained in another sample, drawn at random.
+        Expected values are smoother than real ones; with residuals, hidden features are drawn from
+        their conditional distribution, up to how that of the residuals depends on the context. The
+        drop is then the conditional feature importance of [1]_.
+
+    References
+    ----------
+    .. [1] A. Chamma, D. A. Engemann and B. Thirion, "Statistically Valid Variable Importance
+       Assessment through Conditional Permutations", NeurIPS, 2023 (section 3).
 
     Examples
     --------
@@ -297,15 +313,21 @@ class Conditional:
 
     alpha: float = 20.0
     reach: int | None = 3
+    residuals: bool = False
 
-    is_random: ClassVar[bool] = False
     knows_window: ClassVar[bool] = True
 
     def __post_init__(self):
         """Validate the penalty and the reach."""
         # Below, rounding would decide between features of the context that repeat each other.
         alpha = Interval(Real, 1e-6, None, closed="left")
-        check_parameters({"alpha": [alpha], "reach": [COUNT, None]}, vars(self))
+        constraints = {"alpha": [alpha], "reach": [COUNT, None], "residuals": ["boolean"]}
+        check_parameters(constraints, vars(self))
+
+    @property
+    def is_random(self):
+        """Whether residuals are drawn."""
+        return self.residuals
 
     def fit(self, X):
         """Compute means and covariances.
@@ -331,12 +353,13 @@ class Conditional:
         return _Regression(
             penalty=self.alpha * (variance or 1.0) / len(X),
             reach=self.reach,
+            residuals=self.residuals,
             mean=mean,
             covariance=_covariance(X, mean) if at_once else None,
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Regression:
     """Ridge regression of any pixels on those around them.
 
@@ -346,6 +369,8 @@ class _Regression:
         What is added to the variances of the context.
     reach : int or None
         Width of the context in pixels.
+    residuals : bool
+        Whether those of other samples are added.
     mean : ndarray of shape (n_features,)
     covariance : ndarray of shape (n_features, n_features) or None
         None computes covariances window by window.
@@ -353,17 +378,34 @@ class _Regression:
 
     penalty: float
     reach: int | None
+    residuals: bool
     mean: np.ndarray
     covariance: np.ndarray | None
+    # What was expected in the window before, for the draws of a window follow each other. Set at
+    # once, so that threads see a pair that belongs together.
+    _latest: tuple = (None, None)
 
     def sample(self, X, pixels, random_state):
-        """Return the expected hidden pixels, (n_samples, n_hidden, n_channels)."""
-        n_channels = X.shape[-1]
-        around = _surroundings(pixels, self.reach)
-        context, hidden = _features(around, n_channels), _features(pixels, n_channels)
-        centred = X[:, around].reshape(len(X), -1) - self.mean[context]  # (n_samples, n_context)
-        values = self.mean[hidden] + centred @ self._weights(X, context, hidden)
-        return values.reshape(len(X), -1, n_channels).astype(_result_type(X), copy=False)
+        """Return hidden pixels as expected or drawn, (n_samples, n_hidden, n_channels)."""
+        values = self._expect(X, pixels)
+        if self.residuals:
+            unexplained = X[:, pixels].reshape(len(X), -1) - values
+            values = values + unexplained[_donors(len(X), random_state)]
+        return values.reshape(len(X), -1, X.shape[-1]).astype(_result_type(X), copy=False)
+
+    def _expect(self, X, pixels):
+        """Return the expected hidden features, (n_samples, n_hidden)."""
+        window, values = self._latest
+        if window is None or not np.array_equal(window, pixels):
+            n_channels = X.shape[-1]
+            around = _surroundings(pixels, self.reach)
+            context, hidden = _features(around, n_channels), _features(pixels, n_channels)
+            # (n_samples, n_context)
+            centred = X[:, around].reshape(len(X), -1) - self.mean[context]
+            values = self.mean[hidden] + centred @ self._weights(X, context, hidden)
+            if self.residuals:
+                self._latest = pixels, values
+        return values
 
     def _weights(self, X, context, hidden):
         """Return the coefficients of the context, of shape (n_context, n_hidden)."""

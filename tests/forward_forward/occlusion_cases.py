@@ -117,7 +117,7 @@ def cases(
     clf.classes_ = np.array([f"label {c}" for c in range(n_classes)])
     clf.n_features_in_ = n_features
     W = np.zeros((sizes[1], n_features))
-    W[:, -sizes[0] :] = clf._network.layers[0].weight
+    W[:, -sizes[0] :] = clf._network.layers[0].weight.numpy()
     fill = FILLS[draw(st.sampled_from(list(FILLS)))](rng, X, W)
     windows = [np.flatnonzero(rng.random(n_features) < share) for share in (0.2, 0.5, 0.8)]
     windows += [np.arange(0), np.arange(n_features)]

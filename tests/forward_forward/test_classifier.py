@@ -25,6 +25,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, Logistic, Swish, SymBa
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS, Layerwise
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SGD, SOLVERS
 
 READOUTS = [
@@ -300,6 +301,8 @@ def test_another_component_trains_another_model():
         ({"overlay": "append", "loss": "symba", "negatives": "hard"}, {"overlay": "append"}),
         ({"overlay": Layerwise()}, {}),
         ({"solver": SGD(momentum=0.9)}, {"solver": "sgd"}),
+        ({"readout": Softmax()}, {"readout": "softmax"}),
+        ({"readout": Softmax(2e-3, weight_decay=0.0)}, {"readout": "softmax"}),
         ({"negatives": Hard()}, {"negatives": "hard"}),
         ({"goodness": GOODNESS["sum_square"]}, {"goodness": "sum_square"}),
         ({"overlay": OVERLAYS["replace"]}, {"overlay": "replace"}),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from forward_forward.samples import gaussian_classes, same_weights, tiny_classifier
 
+import skff
 from skff.forward_forward import _batches
 from skff.forward_forward._trainer import Trainer
 
@@ -64,6 +65,21 @@ def test_partial_fit_goes_on_after_a_pickle():
     X, y = gaussian_classes()
     clf = on_cuda().partial_fit(X, y, classes=[0, 1, 2])
     found = pickle.loads(pickle.dumps(clf)).partial_fit(X, y)
+    assert found.n_iter_ == 2
+    assert np.isfinite(found.decision_function(X)).all()
+
+
+def test_a_file_brings_a_model_of_the_gpu_back_to_it_and_to_the_cpu(tmp_path):
+    X, y = gaussian_classes()
+    clf = on_cuda().fit(X, y)
+    skff.save(clf, tmp_path / "fitted")
+    assert skff.load(tmp_path / "fitted").device_.type == "cuda"
+    np.testing.assert_array_equal(
+        skff.load(tmp_path / "fitted").decision_function(X), clf.decision_function(X)
+    )
+    clf = on_cuda().partial_fit(X, y, classes=[0, 1, 2])
+    skff.save(clf, tmp_path / "learning")
+    found = skff.load(tmp_path / "learning").partial_fit(X, y)
     assert found.n_iter_ == 2
     assert np.isfinite(found.decision_function(X)).all()
 

@@ -9,6 +9,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from skff.forward_forward._batches import TrainingData
 from skff.forward_forward._features import Features
@@ -20,6 +22,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, compares_all
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 META = torch.device("meta")
@@ -80,7 +83,7 @@ ON_A_TRUNK = (
 )
 @pytest.mark.parametrize("augment", [None, ImageShift(image_shape=(3, 3))], ids=str)
 def test_an_epoch_stays_on_its_device_and_is_read_once(rule, every_layer, solver, augment):
-    settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": True}
+    settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": Softmax()}
     net, average = network(every_layer), network(every_layer)
     trainer = Trainer(net, range(2), None, average=average, **settings)
     read = []
@@ -91,12 +94,36 @@ def test_an_epoch_stays_on_its_device_and_is_read_once(rule, every_layer, solver
         assert tensor.device == META
 
 
+class Transfers(TorchDispatchMode):
+    """Record the operations in which a tensor of the host meets one of the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, results)) if isinstance(t, torch.Tensor)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.operations.append(str(function))
+        return results
+
+
+def test_an_epoch_sends_nothing_to_its_device():
+    trainer = Trainer(network(), range(2), None, solver=SOLVERS["adamw"], learning_rate=0.1)
+    with mock.patch.object(torch.Tensor, "tolist"), Transfers() as transfers:
+        samples = data(ImageShift(image_shape=(3, 3)), weighted=True)
+        assert len(transfers.operations) == 3  # features, labels and weights
+        trainer.epoch(samples, rule(loss="cross_entropy"), batch_size=16, schedule=constant)
+    assert len(transfers.operations) == 3
+
+
 @pytest.mark.parametrize("every_layer", [True, False])
 def test_gradients_are_where_the_weights_are(every_layer):
     net, (f, y, weight) = network(every_layer), data().batch(torch.arange(8), None)
     peers = [torch.zeros_like(layer.bias) for layer in net.layers]
     learning = {"head": True, "peers": peers, "scratch": Scratch()}
-    batch_gradients(net, f, y, weight, rule(), range(2), None, **learning)
+    batch_gradients(net, net.trunk(f), y, weight, rule(), range(2), [None] * 2, **learning)
     for tensor in net.tensors():
         assert tensor.grad.device == META
         assert tensor.grad.shape == tensor.shape

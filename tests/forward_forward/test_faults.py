@@ -120,7 +120,7 @@ POINTS_OF_FIT = {
     "second epoch": (Trainer, "epoch", 1, True),
     "history": (_monitor.Monitor, "end_epoch", 0, True),
     "validation score": (_fit, "_validation_score", 1, True),
-    "best weights": (_network.Network, "copy_from", 0, True),
+    "best weights": (_network.Network, "restore", 0, True),
 }
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import matrices
 
+from skff._memory import is_memory_mapped
 from skff.forward_forward import _features
-from skff.forward_forward._features import Features, is_memory_mapped
+from skff.forward_forward._features import Features
 
 TYPES = ["<f4", "<f8", "u1", "i2", "<f2", ">f4", "?", "u4"]
 
@@ -53,13 +54,13 @@ def test_blocks_are_all_samples_in_their_order(X, seed, n_rows):
     for features, expected in [
         (Features(X), X),
         (Features(X)[part], X[part]),
-        (Features(X)[part][part < 3], X[part][part < 3]),
+        (Features(X)[part][::2], X[part][::2]),
         (Features(X.astype(np.float64)[::-1]), X[::-1]),
     ]:
         assert features.shape == expected.shape
-        blocks = [*features.blocks(n_rows)] or [np.empty((0, X.shape[1]))]
+        blocks = list(features.blocks(n_rows))
         np.testing.assert_array_equal(np.concatenate(blocks), expected)
-        assert all(block.dtype == np.float32 or not len(block) for block in blocks)
+        assert all(block.dtype == np.float32 for block in blocks)
         assert max(map(len, blocks)) <= n_rows
 
 

@@ -137,6 +137,8 @@ def test_verbose_prints_a_line_per_epoch(training, readout, early_stopping):
         if early_stopping:
             shown.append(f"validation accuracy {row['validation_score']:.4f}")
         assert all(number in line for number in shown)
+    assert all(re.search(r"about \d+ (s|min) left$", line) for line in lines[:-1])
+    assert "left" not in lines[-1]
 
 
 def test_partial_fit_prints_a_line_when_verbose_and_silence_is_the_default():

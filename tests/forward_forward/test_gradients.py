@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from skff.forward_forward import _gradients
-from skff.forward_forward._batches import TrainingData
+from skff.forward_forward._batches import Share, TrainingData
 from skff.forward_forward._features import Features
 from skff.forward_forward._gradients import (
     LearningRule,
@@ -88,11 +88,11 @@ def learn(net, batch, rule, layers=None, *, seed=0, head=False):
     f, y, weight = batch
     layers = range(net.n_layers) if layers is None else layers
     peers = [torch.zeros_like(layer.bias) for layer in net.layers]
-    rng = torch.Generator().manual_seed(seed)
+    generators = [torch.Generator().manual_seed(seed)] * net.n_layers
+    learning = {"head": head, "peers": peers, "scratch": Scratch()}
     with torch.no_grad():
-        return batch_gradients(
-            net, f, y, weight, rule, layers, rng, head=head, peers=peers, scratch=Scratch()
-        )
+        passes = net.trunk(f, None if head else layers.stop)
+        return batch_gradients(net, passes, y, weight, rule, layers, generators, **learning)
 
 
 def gradients(net):
@@ -334,13 +334,17 @@ def trained(net, n_layers, rule):
 
 @every_kind
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_updates_of_a_layer_are_bit_identical_whatever_lies_above(n_layers, every_layer, loss):
+@pytest.mark.parametrize("drawn", [False, True])
+def test_updates_of_a_layer_are_bit_identical_whatever_lies_above(
+    drawn, n_layers, every_layer, loss
+):
     whole, changed, cut = (random_network(every_layer=every_layer) for _ in range(3))
     for layer in changed.layers[n_layers:]:
         for tensor in layer.tensors():
             tensor.mul_(-3.0).add_(1.0)
     del cut.layers[n_layers:]
-    learnt = rule(loss=loss, negatives=None if loss == "cross_entropy" else next_label)
+    negatives = None if loss == "cross_entropy" else NEGATIVES["hard"] if drawn else next_label
+    learnt = rule(loss=loss, negatives=negatives, always_used=0.8 * drawn)
     start = [tensor.float() for layer in cut.layers for tensor in layer.tensors()]
     expected = trained(whole, n_layers, learnt)
     assert all((now != before).any() for now, before in zip(expected, start, strict=True))
@@ -409,12 +413,16 @@ def test_gradients_from_drawn_samples_are_right_on_average(every_layer, loss):
                 torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9)
 
 
+def draw_samples(strength, rule, generator):
+    return _gradients._draw_samples(strength, rule, generator, Share(len(strength)))
+
+
 def test_strong_samples_are_always_drawn_and_weak_ones_by_their_strength():
     strength = torch.tensor([0.0, 0.1, 0.2, 0.4, 1.3, 4.0]).repeat(50)
     learnt, counts = rule(always_used=0.8), torch.zeros(6)
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
-        samples, factor = _gradients._draw_samples(strength, learnt, generator)
+        samples, factor = draw_samples(strength, learnt, generator)
         counts += torch.bincount(samples % 6, minlength=6)
         probability = (strength / (0.8 * strength.mean())).clamp_max(1.0)
         torch.testing.assert_close(factor, 1 / probability[samples])
@@ -427,15 +435,15 @@ def test_strong_samples_are_always_drawn_and_weak_ones_by_their_strength():
 def test_a_batch_in_which_all_samples_count_alike_is_used_whole():
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    alike = _gradients._draw_samples(torch.ones(100), rule(always_used=0.8), generator)
+    alike = draw_samples(torch.ones(100), rule(always_used=0.8), generator)
     assert alike == (None, None)
-    assert _gradients._draw_samples(torch.rand(100), rule(), generator) == (None, None)
+    assert draw_samples(torch.rand(100), rule(), generator) == (None, None)
     peers = rule(always_used=0.8, peer_normalization=0.1)  # whose pull acts on all
-    assert _gradients._draw_samples(torch.rand(100), peers, generator) == (None, None)
+    assert draw_samples(torch.rand(100), peers, generator) == (None, None)
     assert torch.equal(generator.get_state(), before)
 
 
 def test_a_batch_without_a_signal_moves_no_weight():
     generator = torch.Generator().manual_seed(0)
-    samples, factor = _gradients._draw_samples(torch.zeros(9), rule(always_used=0.8), generator)
+    samples, factor = draw_samples(torch.zeros(9), rule(always_used=0.8), generator)
     assert len(samples) == len(factor) == 0

@@ -21,6 +21,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, compares_all
 from skff.forward_forward.negatives import Hard
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SGD
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -187,6 +188,26 @@ def test_softmax_readout_learns_the_cross_entropy_of_neutral_activities(overlay)
         clf._network.head, after._network.head, torch.autograd.grad(loss, head), strict=True
     ):
         np.testing.assert_allclose((before - now) / 0.01, gradient, atol=4e-5)
+
+
+@every_overlay
+def test_softmax_head_learns_at_its_own_rate_with_its_own_decay(overlay):
+    X, y, clf = fitted(centered=True, readout="softmax", overlay=overlay)
+    settings = {"rate": 0.01, "weight_decay": 0.3, "negatives": next_label, "loss": "symba"}
+    plain, free, own = (
+        step(clf, X, y, **settings, readout=readout)
+        for readout in ("softmax", Softmax(0.04, weight_decay=0.0), Softmax(0.04, weight_decay=0.5))
+    )
+    for other in (free, own):
+        for layer, layer_of_other in zip(plain._network.layers, other._network.layers, strict=True):
+            for tensor, same in zip(layer.tensors(), layer_of_other.tensors(), strict=True):
+                assert torch.equal(tensor, same)
+    start, slow, fast, decayed = ([*c._network.head] for c in (clf, plain, free, own))
+    slow[0] = slow[0] + 0.01 * 0.3 * start[0]  # undo the classifier's decay, which it shares
+    for before, slowly, quickly in zip(start, slow, fast, strict=True):
+        torch.testing.assert_close(quickly - before, 4 * (slowly - before), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(fast[0] - decayed[0], 0.04 * 0.5 * start[0], rtol=1e-4, atol=1e-7)
+    assert torch.equal(fast[1], decayed[1])
 
 
 def goodness_seen_by_hard_negatives(clf, X, y):

@@ -27,6 +27,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SGD, SOLVERS
 
 REGISTRIES = {
@@ -36,7 +37,7 @@ REGISTRIES = {
     "overlay": OVERLAYS,
     "solver": SOLVERS,
     "training": ["simultaneous", "greedy"],
-    "readout": ["goodness", "softmax"],
+    "readout": READOUTS,
     "learning_rate": SCHEDULES,
 }
 COMPONENTS = [params_for(name, value) for name, names in REGISTRIES.items() for value in names]
@@ -71,6 +72,12 @@ def test_history_holds_the_rate_at_the_start_of_each_epoch(training):
     rates = [0.01] * 5 + [0.0075, 0.005, 0.0025]
     phases = 2 if training == "greedy" else 1
     np.testing.assert_allclose([row["learning_rate"] for row in clf.history_], rates * phases)
+
+
+def test_head_alone_is_trained_at_its_own_rate():
+    X, y = gaussian_classes()
+    clf = tiny_classifier((8,), max_iter=1, training="greedy", readout=Softmax(0.03)).fit(X, y)
+    assert [row["learning_rate"] for row in clf.history_] == [clf.learning_rate_init, 0.03]
 
 
 # updates

@@ -19,12 +19,14 @@ from scipy.sparse import csr_array
 from sklearn.exceptions import NotFittedError
 
 from skff import FFClassifier
+from skff.forward_forward._distributed import TEAMS
 from skff.forward_forward._parameters import CONSTRAINTS
 from skff.forward_forward._trainer import SCHEDULES
 from skff.forward_forward.goodness import GOODNESS, MeanSquare
 from skff.forward_forward.losses import LOSSES, CrossEntropy, Swish
 from skff.forward_forward.negatives import NEGATIVES, Hard
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SGD, SOLVERS, AdamW
 
 NAMES = {
@@ -33,10 +35,11 @@ NAMES = {
     "loss": ["auto", *LOSSES],
     "negatives": ["auto", "all", *NEGATIVES],
     "training": ["simultaneous", "greedy"],
-    "readout": ["goodness", "softmax"],
+    "readout": READOUTS,
     "solver": SOLVERS,
     "learning_rate": SCHEDULES,
     "matmul_precision": ["highest", "high", "medium"],
+    "parallel": TEAMS,
 }
 OUT_OF_RANGE = {
     "hidden_layer_sizes": [0, -3, 2.0, (), [], [5, 0], [5, -1], [5.0], ["5"], [[5, 5]], [5, [5]]],
@@ -190,10 +193,15 @@ def test_layers_that_no_memory_holds_are_refused_at_once(sizes, method):
 
 @pytest.mark.parametrize(
     ("component", "params", "match"),
-    [(SGD, {"momentum": value}, r"momentum=.*\[0, 1\)") for value in (-0.1, 1, np.nan)],
+    [(SGD, {"momentum": value}, r"momentum=.*\[0, 1\)") for value in (-0.1, 1, np.nan)]
+    + [
+        (Softmax, {"learning_rate_init": value}, "learning_rate_init=.*positive")
+        for value in (-0.1, 0, np.inf, np.nan)
+    ]
+    + [(Softmax, {"weight_decay": value}, "weight_decay=.*0") for value in (-1, np.inf, np.nan)],
     ids=str,
 )
-def test_settings_of_a_solver_out_of_range_are_refused(component, params, match):
+def test_settings_of_a_solver_or_readout_out_of_range_are_refused(component, params, match):
     with pytest.raises(ValueError, match=f"Got {match}"):
         component(**params)
 
@@ -247,6 +255,7 @@ class Needy:
         ({"loss": CrossEntropy}, "loss=.*CrossEntropy"),
         ({"loss": WholeTable()}, r"loss=.*WholeTable.*expected \(2,\)"),
         ({"solver": AdamW}, "solver=.*AdamW"),
+        ({"readout": Softmax}, "readout.*Softmax"),
         ({"goodness": MeanSquare}, "goodness=.*MeanSquare"),
         ({"negatives": Hard}, "negatives=.*Hard"),
         ({"loss": mean_loss}, "loss=.*mean_loss.*expected"),

@@ -124,3 +124,24 @@ class LinearPredictor:
     def predict(self, rows, pixels):
         change = self.fill[rows][:, pixels] - self.X[rows][:, pixels]
         return (self.base[rows] + change @ self.coefs[pixels]).argmax(axis=1)
+
+
+class UnanimousClassifier(FixedClassifier):
+    """Is right about a sample only where all of the sample's own features are shown.
+
+    The last feature says which sample it is; features are shown where they are 1. The Shapley
+    value of a feature is 1 / k for each sample with k own features, of which it is one.
+    """
+
+    def __init__(self, own_features):
+        self.own_features = own_features
+
+    def predict(self, X):
+        """Return 1 or 0 for each sample, 1 being right."""
+        own = np.asarray(self.own_features, dtype=bool)[X[:, -1].astype(int)]
+        return (X[:, :-1].astype(bool) | ~own).all(axis=1).astype(int)
+
+    def shapley_values(self, weight=None):
+        """Return the exact values with weights of the samples, in closed form."""
+        own = np.asarray(self.own_features, dtype=float)
+        return np.average(own / own.sum(axis=1, keepdims=True), axis=0, weights=weight)

@@ -6,7 +6,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 
-from skff.saliency import ADSExplainer, deletion_curve, insertion_curve
+from skff.saliency import ADSExplainer, PerturbationCurves, deletion_curve, insertion_curve
 
 CURVES = {"deletion": deletion_curve, "insertion": insertion_curve}
 
@@ -153,4 +153,18 @@ def test_display_draws_a_line_per_map_and_the_range_of_random_orders():
     assert len(texts) == 3
     figure, axis = plt.subplots()
     assert found.plot(ax=axis).figure_ is figure
+    plt.close("all")
+
+
+def test_curves_say_their_areas_in_one_line():
+    curves = PerturbationCurves(
+        kind="deletion",
+        shares=np.array([0.0, 1.0]),
+        scores={"ADS": np.array([1.0, 0.0])},
+        random_scores=np.array([[1.0, 0.5]]),
+        scoring="accuracy",
+    )
+    areas = "ADS 0.5, random orders 0.75"
+    assert repr(curves) == f"<PerturbationCurves: deletion of accuracy, areas: {areas}>"
+    assert repr(curves.plot()) == "<PerturbationCurvesDisplay: deletion of 1 maps>"
     plt.close("all")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency.oracle import OnePixelClassifier
+from sklearn.dummy import DummyClassifier
 
 import skff.saliency
 from skff.saliency import ADSDisplay, ADSExplainer
@@ -257,3 +258,30 @@ def test_the_package_names_what_it_imports_when_it_is_asked_for():
 def test_the_saliency_room_knows_neither_torch_nor_forward_forward(path):
     words = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
     assert not any(word.startswith(("torch", "skorch", "skff.forward_forward")) for word in words)
+
+
+def test_a_notebook_shows_the_map_its_facts_and_what_is_significant():
+    found = explain()
+    html = found._repr_html_()
+    assert plt.get_fignums() == []  # it would be shown twice
+    assert "<img alt=" in html and "data:image/png;base64," in html
+    assert f"<td>{found.baseline_score:.4g}</td>" in html
+    assert "3 x 3 pixels, 20 regions" in html
+    assert f"{found.significant().sum()} of 20 (false discovery rate)" in html
+
+
+def test_a_notebook_shows_groups_and_scores_without_p_values():
+    X, y = np.ones((6, 4)), np.array([0, 1] * 3)
+    model = DummyClassifier().fit(X, y)
+    settings = {"groups": {"<a>": [0, 1], "b": [2, 3]}, "scoring": "balanced_accuracy"}
+    html = ADSExplainer(model, **settings).explain(X, y)._repr_html_()
+    assert "groups, 2 regions" in html
+    assert "significant" not in html
+    assert "<a>" not in html
+
+
+def test_what_is_drawn_says_what_it_is():
+    found = explain()
+    assert repr(found.plot()) == "<ADSDisplay: 1 map of accuracy drop>"
+    display = ADSDisplay.from_explanation([found, found])
+    assert repr(display) == "<ADSDisplay: 2 maps of accuracy drop>"

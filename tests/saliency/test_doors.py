@@ -204,19 +204,6 @@ def test_only_transformers_can_be_declared(thing):
         register_feature_wise(thing)
 
 
-@pytest.mark.parametrize("backend", ["multiprocessing", "threading", "loky"])
-def test_any_backend_of_joblib_gives_the_same(backend, digits):
-    from joblib import parallel_config
-
-    X, y = digits
-    model = LinearClassifier(n_features=64, n_classes=10)
-    explainer = ADSExplainer(model, engine="predict")
-    expected = explainer.explain(X[:40], y[:40])
-    with parallel_config(backend=backend, n_jobs=2):
-        found = explainer.explain(X[:40], y[:40])
-    np.testing.assert_array_equal(found.importances, expected.importances)
-
-
 def test_counts_do_not_depend_on_threads(digits):
     from joblib import parallel_config
 

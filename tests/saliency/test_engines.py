@@ -249,11 +249,14 @@ def test_results_do_not_depend_on_the_number_of_jobs(engine):
     np.testing.assert_array_equal(one.standard_error, two.standard_error)
 
 
-def test_progress_is_shown_only_when_asked_for(capsys):
-    X = np.ones((4, 3, 3))
-    explain(OnePixelClassifier(), X, np.ones(4, int))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_progress_counts_pairs_and_is_shown_only_when_asked_for(engine, capsys):
+    X = np.random.default_rng(0).integers(-2, 3, (50, 3, 3)).astype(float)
+    flat, y, model = linear(X, 3)
+    settings = {"image_shape": (3, 3), "engine": engine}
+    explain(model, flat, y, **settings)
     assert capsys.readouterr().err == ""
-    explain(OnePixelClassifier(), X, np.ones(4, int), verbose=1)
+    explain(model, flat, y, verbose=1, **settings)
     shown = capsys.readouterr().err
-    assert "9/9" in shown
+    assert "450/450" in shown  # 9 windows for each of 50 samples
     assert re.search(r"\d\d:\d\d<\d\d:\d\d", shown)  # time taken < time left

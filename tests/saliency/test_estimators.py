@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from skorch import NeuralNetClassifier
 
-from skff.saliency import ADSExplainer, _engines
+from skff.saliency import ADSExplainer, _engines, _parallel
 
 
 def as_rows(images):
@@ -185,7 +185,7 @@ def test_keyboard_interrupt_stops_at_once_and_leaves_no_worker(tmp_path):
 
 
 def test_an_interrupt_between_two_results_stops_the_workers_too(monkeypatch):
-    parallel, closed = _engines.Parallel, []
+    parallel, closed = _parallel.Parallel, []
 
     class Recording(parallel):
         def __call__(self, jobs):
@@ -198,7 +198,7 @@ def test_an_interrupt_between_two_results_stops_the_workers_too(monkeypatch):
         def update(self, n):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_engines, "Parallel", Recording)
+    monkeypatch.setattr(_parallel, "Parallel", Recording)
     monkeypatch.setattr(_engines, "tqdm", Interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         ADSExplainer(LinearClassifier(64)).explain(np.ones((10, 64)), np.zeros(10, int))

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -25,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetClassifier
 
+from skff import FFClassifier
 from skff.saliency import ADSExplainer
 from skff.saliency._scoring import is_accuracy
 from skff.saliency.fills import FILLS
@@ -576,3 +579,29 @@ def test_explainer_clones_and_keeps_what_it_is_given(bayes):
     explainer = ADSExplainer(bayes, fill=fill, window_shape=(3, 3))
     assert explainer.get_params(deep=False)["fill"] is fill
     assert clone(explainer).get_params(deep=False)["window_shape"] == (3, 3)
+
+
+def test_a_mistyped_scorer_is_met_with_the_nearest_name(digits, bayes):
+    *_, X, y = digits
+    with pytest.raises(ValueError, match=r"scoring='acuracy'.* Did you mean 'accuracy'"):
+        ADSExplainer(bayes, scoring="acuracy").explain(X, y)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "warns"), [(192, True), (300, True), (147, False), (193, False), (196, False)]
+)
+def test_rows_that_may_be_colour_images_get_a_hint(n_features, warns):
+    X, y = np.eye(4, n_features), np.array([0, 1, 0, 1])
+    explainer = ADSExplainer(DummyClassifier().fit(X, y))
+    side = int((n_features / 3) ** 0.5)
+    expected = pytest.warns(UserWarning, match=rf"image_shape=\({side}, {side}, 3\)")
+    with expected if warns else nullcontext():
+        explainer.explain(X, y)
+    explainer.set_params(image_shape=(n_features,)).explain(X, y)  # no hint
+    explainer.set_params(image_shape=None).explain(pd.DataFrame(X), y)
+
+
+def test_diagrams_link_to_our_own_pages(bayes):
+    link = ADSExplainer(bayes)._get_doc_link()
+    assert link.endswith("skff.ADSExplainer.html") and "scikit-learn" not in link
+    assert FFClassifier()._get_doc_link().endswith("skff.FFClassifier.html")

@@ -13,7 +13,11 @@ from sklearn.linear_model import Ridge
 from skff.saliency import fills
 from skff.saliency.fills import FILLS, Blur, Conditional, Constant, Inpaint, Mean, Permute, fit_fill
 
-ALL = FILLS | {"constant": Constant(0.5), "inpaint with noise": Inpaint(noise=0.1)}
+ALL = FILLS | {
+    "constant": Constant(0.5),
+    "inpaint with noise": Inpaint(noise=0.1),
+    "conditional with residuals": Conditional(residuals=True),
+}
 all_fills = pytest.mark.parametrize("fill", ALL.values(), ids=list(ALL))
 ANY_TYPE = (Constant, Permute)  # the others compute
 COMPLETE = (Blur, Conditional, Inpaint)  # compute hidden pixels from others
@@ -409,6 +413,30 @@ def test_blur_asks_for_a_width(sigma):
 def test_conditional_asks_for_a_penalty(alpha):
     with pytest.raises(ValueError, match="Got alpha=.*expected a float in the range \\[1e-06"):
         Conditional(alpha=alpha)
+
+
+def test_residuals_keep_the_joint_distribution():
+    X = normal_images((4000, 5, 1), seed=2)
+    pixels = window(5, 1, 2)
+    drawn = X.copy()
+    drawn[:, pixels] = sample(Conditional(alpha=1e-6, reach=None, residuals=True), X, pixels)
+    expected = X.copy()
+    expected[:, pixels] = sample(Conditional(alpha=1e-6, reach=None), X, pixels)
+    S, S_drawn, S_expected = (np.cov(one[..., 0].T) for one in (X, drawn, expected))
+    np.testing.assert_allclose(S_drawn, S, atol=0.06 * S.max())
+    assert (S_expected.diagonal()[1:3] < 0.9 * S.diagonal()[1:3]).all()  # smoother than real
+
+
+def test_residuals_are_those_of_other_samples():
+    X = normal_images((30, 4, 2), seed=1)
+    pixels = window(4, 0)
+    expected = sample(Conditional(), X, pixels)
+    drawn = sample(Conditional(residuals=True), X, pixels)
+    unexplained = (X[:, pixels] - expected).reshape(30, -1)
+    added = (drawn - expected).reshape(30, -1)
+    donors = np.abs(added[:, None] - unexplained).sum(axis=-1).argmin(axis=1)
+    np.testing.assert_allclose(added, unexplained[donors], atol=1e-12)
+    assert sorted(donors) == list(range(30)) and (donors != np.arange(30)).all()
 
 
 @pytest.mark.parametrize("reach, error", [(0, ValueError), (1.5, TypeError), (True, TypeError)])

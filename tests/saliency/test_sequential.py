@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from saliency.oracle import LinearClassifier
+from saliency.oracle import LinearClassifier, OnePixelClassifier
 from scipy.special import beta, betaln
 from sklearn.datasets import load_digits
 
@@ -148,6 +148,44 @@ def test_finer_windows_go_where_coarse_ones_are_significant(images):
     np.testing.assert_array_equal(found.importances[explained], alone.importances[explained])
     assert found.engine_stats["coarse_pairs"] == 64 * len(X)
     assert found.engine_stats["fine_pairs"] == explained.sum() * len(X)
+
+
+def test_refining_marks_what_finer_windows_alone_mark_and_no_more(images):
+    model, X, y = images
+    X = X[:300] * (np.arange(64) % 8 < 4)  # the right half shows nothing
+    y, mask = model.predict(X), np.arange(64).reshape(8, 8) < 60
+    alone = ADSExplainer(model, window_shape=1, mask=mask).explain(X, y)
+    found = ADSExplainer(model, refine=1, mask=mask).explain(X, y)
+    np.testing.assert_array_equal(np.isfinite(found.p_values), mask)
+    assert (found.p_values[mask & np.isnan(found.importances)] == 1).all()
+    for method in ("bh", "by", "holm"):
+        marks = found.significant(method=method)
+        assert marks.any() and not (marks & ~alone.significant(method=method)).any()
+    with pytest.raises(ValueError, match="for a map of `refine`"):
+        found.significant(method="max-t")
+
+
+def test_coarse_windows_take_a_part_of_many_samples():
+    rng = np.random.default_rng(0)
+    X = rng.choice([-1.0, 1.0], (4000, 81))
+    model = OnePixelClassifier(40)  # the centre
+    found = ADSExplainer(model, refine=1, random_state=0).explain(X, model.predict(X))
+    assert found.engine_stats["coarse_pairs"] == 81 * 500
+    assert found.n_samples == 4000
+    assert found.significant().ravel().nonzero()[0].tolist() == [40]
+    weight = np.r_[np.ones(2500), np.zeros(1500)]
+    params = {"window_shape": 3, "refine": 2, "aggregate": "coverage", "random_state": 0}
+    found = ADSExplainer(model, **params).explain(X, model.predict(X), weight)
+    assert found.engine_stats["coarse_pairs"] == 49 * 741  # 1.5 * 2500 * (4 / 9)^2
+
+
+def test_coarse_windows_take_all_samples_where_a_part_shows_nothing():
+    y = np.arange(4000) % 200 == 0
+    X = np.where(y[:, None], 1.0, -1.0) * np.ones((4000, 64))
+    model = OnePixelClassifier(27)  # 20 of 4,000 samples lose their label
+    found = ADSExplainer(model, refine=1, random_state=0).explain(X, y.astype(int))
+    assert found.engine_stats["coarse_pairs"] == 64 * (500 + 4000)
+    assert found.significant()[3, 3]
 
 
 def test_coarse_windows_without_effect_are_returned_with_a_warning():

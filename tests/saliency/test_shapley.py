@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saliency.oracle import EitherClassifier, LinearClassifier, XorClassifier, own_feature_case
+from saliency.oracle import (
+    EitherClassifier,
+    LinearClassifier,
+    UnanimousClassifier,
+    XorClassifier,
+    own_feature_case,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 
@@ -104,6 +110,64 @@ def test_sampled_values_are_exact_within_their_reported_error():
     # Over the runs, the root mean square error is what they report.
     ratio = np.sqrt((errors**2).mean(axis=0) / (reported**2).mean(axis=0))
     assert 0.7 < np.median(ratio) < 1.4
+
+
+def unanimous_case(n_features=49, n_samples=60, seed=0):
+    """Return a classifier with known Shapley values, samples and labels it gets all right."""
+    rng = np.random.default_rng(seed)
+    own = rng.random((n_samples, n_features)) < rng.random((n_samples, 1)) / 3
+    own[np.arange(n_samples), rng.integers(n_features, size=n_samples)] = True
+    X = np.ones((n_samples, n_features + 1))
+    X[:, -1] = np.arange(n_samples)
+    return UnanimousClassifier(own), X, np.ones(n_samples, dtype=int)
+
+
+def zeros(X, pixels, random_state):
+    """A fill that might know the window, so that samples share their orders."""
+    return np.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "fill", "weighted"), [(49, 0.0, False), (49, 0.0, True), (14, zeros, False)]
+)
+def test_values_of_many_regions_are_known_within_their_reported_error(n_features, fill, weighted):
+    model, X, y = unanimous_case(n_features, seed=3)
+    weight = np.linspace(0.2, 1, len(y)) if weighted else None
+    draws = {"n_permutations": 40, "random_state": 2, "sample_weight": weight}
+    found = shapley(explainer(model, n_features, fill=fill), X, y, **draws)
+    z = np.abs(found.values - model.shapley_values(weight)) / found.standard_error
+    assert 0.7 < np.sqrt((z**2).mean()) < 1.4
+    assert (z < 1.96).mean() > 0.85 and z.max() < 5
+    assert found.values.sum() == pytest.approx(found.full_score - found.hidden_score, abs=1e-12)
+    assert (found.full_score, found.hidden_score) == (1, 0)
+
+
+def test_orders_of_their_own_tell_more_than_shared_ones():
+    model, X, y = unanimous_case(16)
+    own, shared = (
+        shapley(explainer(model, 16, fill=fill), X, y, n_permutations=24, random_state=0)
+        for fill in (0.0, zeros)
+    )
+    assert own.n_permutations == shared.n_permutations == 24
+    assert own.standard_error.mean() < 0.7 * shared.standard_error.mean()
+
+
+@pytest.mark.parametrize("params", [{"n_jobs": 2}, {"batch_size": 20}], ids=str)
+def test_orders_of_their_own_do_not_depend_on_how_the_work_is_shared(params):
+    class Watched(UnanimousClassifier):
+        def predict(self, X):
+            assert len(X) <= params.get("batch_size", len(X))
+            return super().predict(X)
+
+    model, X, y = unanimous_case(14, 20)
+    draws = {"n_permutations": 20, "random_state": 0}
+    with joblib.parallel_config("threading"):
+        found = shapley(explainer(Watched(model.own_features), 14, **params), X, y, **draws)
+    expected = shapley(explainer(model, 14), X, y, **draws)
+    if "n_jobs" in params:
+        np.testing.assert_array_equal(found.values, expected.values)
+    error = np.hypot(found.standard_error, expected.standard_error)
+    assert (np.abs(found.values - expected.values) <= 5 * error).all()
 
 
 def test_orders_are_drawn_until_the_tolerance_is_met():

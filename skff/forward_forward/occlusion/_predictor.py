@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from skff._memory import in_chunks
 from skff.forward_forward._torch import as_tensor, computing, map_on_threads
 from skff.forward_forward.occlusion._bounds import (
     CACHE_ELEMENTS,
@@ -96,24 +97,26 @@ class OcclusionPredictor:
         best = np.empty((len(windows), len(rows)), dtype=np.int64)
         weights = self._padded_weights()
 
-        def predict(some_windows, block, some_rows):
+        def predict(some_windows, block, places):
+            def predict_some(part):
+                work = _Block(self, rows[places[part]], block, weights)
+                best[some_windows, places[part]] = work.predict().T
+                return work.counts
+
             with computing(self.network.device), torch.inference_mode():  # holds for one thread
-                work = _Block(self, rows[some_rows], block, weights)
-                best[some_windows, some_rows] = work.predict().T
-            return work.counts
+                return sum_counts(in_chunks(predict_some, len(places), len(places)))
 
         pieces = list(self._pieces(windows, len(rows)))
-        totals = Counter(dict.fromkeys(STAGES, 0))
-        for counts in map_on_threads(predict, pieces, self.network.device):
-            totals.update(counts)
-        return self.classes[best], dict(totals)
+        parts = map_on_threads(predict, pieces, self.network.device)
+        return self.classes[best], dict.fromkeys(STAGES, 0) | sum_counts(parts)
 
     def _pieces(self, windows, n_rows):
-        """Yield windows as a slice, the positions of their pixels and rows as a slice."""
+        """Yield windows as a slice, the positions of their pixels and the places of rows."""
         for first, block in self._window_blocks(windows):
             step = self._rows_per_block(block)
             for start in range(0, n_rows, step):
-                yield slice(first, first + len(block)), block, slice(start, start + step)
+                places = np.arange(start, min(start + step, n_rows))
+                yield slice(first, first + len(block)), block, places
 
     def _window_blocks(self, windows):
         """Yield (index of the first window, positions (n_windows, n_pixels)), padded to a table."""
@@ -141,6 +144,14 @@ class OcclusionPredictor:
     def tensor(self, X):
         """Return samples as a float32 tensor where the network is."""
         return as_tensor(np.ascontiguousarray(X, dtype=np.float32)).to(self.network.device)
+
+
+def sum_counts(parts):
+    """Add up dicts of counts."""
+    totals = Counter()
+    for counts in parts:
+        totals.update(counts)
+    return dict(totals)
 
 
 class _Block:

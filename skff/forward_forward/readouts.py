@@ -1,0 +1,50 @@
+"""Readouts: how predictions are made, beside the goodness that needs nothing to be learned."""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A linear softmax head on the normalised activities under a neutral label.
+
+    It learns by the solver of the layers, along with them, and changes nothing in them.
+
+    Parameters
+    ----------
+    learning_rate_init : float in (0, inf) or None, default=None
+        Learning rate of the head at the start; it follows the schedule of the layers'. None means
+        the classifier's `learning_rate_init`.
+    weight_decay : float in [0, inf) or None, default=None
+        Decoupled decay of the head's weights. None means the classifier's `weight_decay`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
+       arXiv:2212.13345, 2022, section 3.3.
+    """
+
+    learning_rate_init: float | None = None
+    weight_decay: float | None = None
+
+    def __post_init__(self):
+        """Validate the parameters."""
+        rate, decay = self.learning_rate_init, self.weight_decay
+        if rate is not None and not 0 < rate < inf:
+            raise ValueError(
+                f"Got learning_rate_init={rate!r}, but expected a positive finite number, or None "
+                "for that of the classifier."
+            )
+        if decay is not None and not 0 <= decay < inf:
+            raise ValueError(
+                f"Got weight_decay={decay!r}, but expected a finite number of at least 0, or None "
+                "for that of the classifier."
+            )
+
+
+READOUTS = {"goodness": None, "softmax": Softmax()}  # None: the goodness itself decides

@@ -1,4 +1,5 @@
 import os
+import re
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy loads, or a check is skipped
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -30,3 +31,10 @@ def image_folder():
     if not folder:
         pytest.skip("SKFF_DATA is not set: no real images to test on")
     return Path(folder)
+
+
+def pytest_make_parametrize_id(val):
+    """Name cases by what they are, without addresses: all processes must name them alike."""
+    if val is None or isinstance(val, bool | int | float | str | bytes | type):
+        return None  # pytest's own names
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(val))

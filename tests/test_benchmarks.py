@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
+from sklearn.naive_bayes import GaussianNB
 
 from skff import FFClassifier
+from skff.saliency import shapley
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
 
@@ -495,16 +498,70 @@ def test_slow_contestants_score_only_the_sampled_windows(digits, small_ff, name,
 
 def test_questions_are_measured_and_written(tmp_path):
     path = tmp_path / "results.json"
-    arguments = ["--smoke", "--repeats", "2", "--samples", "150", "--json", str(path)]
-    found = bench_questions.main(arguments)
+    arguments = ["--smoke", "--samples", "150", "--json", str(path)]
+    questions = ["scores", "sequential", "refine", "memory", "shapley"]
+    found = bench_questions.main([*arguments, "--only", *questions])
     assert [run["question"] for run in found] == [
         "three scores over one",
         "sequential, precision 0.05",
         "refine, 7 then 3",
-        "Shapley values of 9 groups",
+        "memory, FFClassifier, engine incremental",
+        "memory, scikit-learn's MLP, engine predict",
+        "Shapley values of 9 tiles",
+        "Shapley values of 49 tiles, between seeds",
+        "Shapley values of 49 regions, known game",
     ]
     assert json.loads(path.read_text())["runs"][1]["wrong_signs_per_map"] == 0
-    assert found[3]["largest_distance_in_standard_errors"] < 5
+    assert found[2]["smallest_overlap"] > 0.5
+    assert found[5]["share_within_1.96_standard_errors"] > 0.6
+    assert found[6]["largest_distance_of_sum_from_whole_drop"] < 1e-6
+    assert 0.7 < found[7]["root_mean_square_distance_in_standard_errors"] < 1.4
+
+
+def test_values_of_a_vote_are_those_of_all_its_coalitions():
+    game = bench_questions.VotingGame(n_regions=5, n_samples=12, n_voters=3)
+    exact = shapley(game.explainer(), game.X, game.y, method="exact")
+    assert_allclose(game.values(), exact.values, atol=1e-12)
+    assert np.ptp(exact.values) > 0.1
+
+
+def test_recorded_labels_are_those_of_the_classifier(digits, small_ff):
+    _, _, X, y = digits
+    recorded = bench_questions.Recorded(small_ff, X)
+    windows = [np.array([3, 4]), np.array([30])]
+    predictor = recorded.occlusion_predictor(X, fill=np.zeros((1, 64), np.float32))
+    direct = small_ff.occlusion_predictor(X, fill=np.zeros((1, 64), np.float32))
+    for rows in (np.arange(5), np.arange(3, 9), np.arange(9)):
+        labels, _ = predictor.predict_many(rows, windows)
+        assert_array_equal(labels, direct.predict_many(rows, windows)[0])
+
+
+@pytest.mark.parametrize("name", ["sage", "hidimstat", "fippy"])
+def test_other_libraries_find_the_same(name, digits, monkeypatch):
+    pytest.importorskip(name)
+    normal = np.random.RandomState(0).multivariate_normal  # fippy draws from the global state
+    monkeypatch.setattr(np.random, "multivariate_normal", normal)
+    X, y = (part[:150] for part in digits[2:])
+    model = GaussianNB(var_smoothing=0.1).fit(*digits[:2])
+    # Few tiles have large drops, and more than 12 are what takes random orders.
+    labels, X = bench_questions.tiles(8, 4 if name == "sage" else 2), X.astype(float)
+    if name == "sage":
+        found = bench_questions.sage_values(model, X, y, labels, 0.05)
+        assert found["largest_distance_in_standard_errors"] < 5
+    else:
+        compare = getattr(bench_questions, f"{name}_importance")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the library's own
+            found = compare(model, X, y, labels, 5)
+        assert found["largest_difference"] < 5 * found["largest_standard_error_of_a_difference"]
+    assert found["correlation"] > 0.75
+
+
+def test_a_library_that_is_missing_is_left_out(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sage", None)
+    arguments = ["--smoke", "--epochs", "1", "--only", "sage"]
+    assert bench_questions.main(arguments) == []
+    assert "sage: left out" in capsys.readouterr().out
 
 
 def test_time_of_a_sample_of_windows_is_scaled_to_all_without_the_baseline():

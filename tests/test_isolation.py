@@ -91,6 +91,8 @@ def watched(tmp_path_factory):
         "MPLCONFIGDIR": matplotlib.get_configdir(),  # whose cache of fonts is matplotlib's own
         "PYTHONPATH": str(REPOSITORY),
     }
+    # Which torch sets in a process that has trained, such as this one after other tests.
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
     run = subprocess.run(
         [sys.executable, "-B", "-c", WATCHED, str(folder / "given")],
         capture_output=True,

@@ -87,7 +87,7 @@ def short_of_memory(function, room, n_items, error=ERRORS[2]):
     return wrapped
 
 
-@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}, {"overlay": "append"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}, {"overlay": "append"}])
 def test_predictions_are_the_same_in_smaller_chunks(params, monkeypatch):
     X, y = gaussian_classes(n_samples=50)
     clf = tiny_classifier(**params).fit(X, y)
@@ -103,7 +103,7 @@ def test_predictions_are_the_same_in_smaller_chunks(params, monkeypatch):
         clf.predict(X)
 
 
-@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}])
 def test_predictions_under_occlusion_are_the_same_in_smaller_chunks(params, monkeypatch):
     X, y = gaussian_classes(n_samples=40, spread=3.0)
     clf = tiny_classifier(**params).fit(X, y)

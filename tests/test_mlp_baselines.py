@@ -53,7 +53,7 @@ def layer_shapes(fitted):
 
 
 @all_mlps
-@pytest.mark.parametrize("sizes", [(12, 8), [5], 7, np.array([6, 5, 4])], ids=str)
+@pytest.mark.parametrize("sizes", [(12, 8), [5], 7, np.array([6, 5, 4])])
 def test_layers_have_the_sizes_of_the_classifier(mlp, sizes, iris):
     hidden = np.atleast_1d(sizes).tolist()
     expected = list(zip([4, *hidden], [*hidden, 3], strict=True))

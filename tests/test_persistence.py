@@ -90,7 +90,6 @@ def assert_same(found, expected):
         {"readout": "softmax", "overlay": "replace"},
         {"readout": Softmax(0.03, weight_decay=0.1), "solver": "sgd"},
     ],
-    ids=str,
 )
 def test_a_file_holds_everything_in_the_middle_of_partial_fit(path, params):
     X, y = gaussian_classes(n_features=8)
@@ -160,7 +159,7 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize("params", PARAMETERS + COMPONENTS, ids=str)
+@pytest.mark.parametrize("params", PARAMETERS + COMPONENTS)
 def test_every_parameter_comes_back(path, params):
     if "negatives" in params:
         params |= {"loss": "symba"}

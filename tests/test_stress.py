@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-STRESS = Path(__file__).parent.parent / "examples" / "stress"
-sys.path.insert(0, str(STRESS))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "stress"))
 
 import fuzz_api
 import soak
 import threads
+
+STRESS = Path(__file__).parent.parent / "examples" / "stress"
 
 
 def run(script, *arguments):

@@ -46,7 +46,7 @@ def test_the_batch_given_stays_as_it_is():
     assert torch.equal(batch, before)
 
 
-@pytest.mark.parametrize("image_shape", [None, (3, 4), (12,)], ids=str)
+@pytest.mark.parametrize("image_shape", [None, (3, 4), (12,)])
 def test_features_that_are_no_image_of_the_shape_are_refused(image_shape):
     with pytest.raises(ValueError, match=r"n_features=10.*expected"):
         ImageShift(image_shape=image_shape)(torch.zeros(2, 10), torch.Generator())

@@ -157,7 +157,7 @@ def test_other_types_and_orders_are_copied_and_that_is_seen_by_this_test():
         assert not any(np.shares_memory(found, other) for found in seen)
 
 
-@pytest.mark.parametrize("params", [{}, {"dropout": 0.3}, {"readout": "softmax"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"dropout": 0.3}, {"readout": "softmax"}])
 def test_training_never_writes_to_the_callers_data(params):
     X, y = gaussian_classes()
     weight = np.linspace(0, 2, len(X))
@@ -290,7 +290,7 @@ def test_multiplying_all_weights_changes_nothing(factor):
     assert same_weights(*fits)
 
 
-@pytest.mark.parametrize("weight", [1.0, 3, "ones"], ids=str)
+@pytest.mark.parametrize("weight", [1.0, 3, "ones"])
 def test_equal_weights_are_no_weights(weight):
     X, y = gaussian_classes()
     weight = np.ones(len(X)) if weight == "ones" else weight

@@ -35,7 +35,7 @@ READOUTS = [
     {"skip_first_goodness": True},
     {"goodness": "sum_square", "overlay": "replace"},
 ]
-every_readout = pytest.mark.parametrize("params", READOUTS, ids=str)
+every_readout = pytest.mark.parametrize("params", READOUTS)
 OUTPUTS = ["decision_function", "predict_proba", "predict_log_proba", "layer_goodness"]
 every_output = pytest.mark.parametrize("method", OUTPUTS)
 
@@ -103,7 +103,6 @@ def test_probabilities_sum_to_1_and_agree_with_their_logarithm(n_classes, params
         ({"loss": "swish"}, 6),
         ({"loss": "logistic"}, 1),
     ],
-    ids=str,
 )
 def test_probabilities_are_a_softmax_of_the_scaled_mean_goodness(params, scale):
     X, _, clf = fitted(**params)
@@ -190,7 +189,7 @@ def test_attributes_have_the_documented_shapes():
     assert is_classifier(clf)
 
 
-@pytest.mark.parametrize("sizes", [7, np.int64(7), [7], (7,), np.array([7]), range(7, 8)], ids=repr)
+@pytest.mark.parametrize("sizes", [7, np.int64(7), [7], (7,), np.array([7]), range(7, 8)])
 def test_hidden_layer_sizes_may_be_a_number_or_any_sequence(sizes):
     X, y = gaussian_classes()
     assert same_weights(tiny_classifier(sizes).fit(X, y), tiny_classifier((7,)).fit(X, y))
@@ -311,7 +310,6 @@ def test_another_component_trains_another_model():
         ({"device": "auto"}, {}),
         ({"batch_size": 16}, {}),
     ],
-    ids=str,
 )
 def test_an_instance_and_its_name_train_the_same_model(params, same):
     X, y = gaussian_classes(n_features=8)
@@ -338,7 +336,7 @@ def test_settings_of_a_component_count():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("params", READOUTS, ids=str)
+@pytest.mark.parametrize("params", READOUTS)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_parameters_set_after_fit_change_no_prediction_until_the_next(method, params):
     X, y = gaussian_classes(n_features=8)
@@ -517,7 +515,7 @@ def test_partial_fit_with_one_class_learns_nothing_and_predicts_it():
     assert clf.history_ == []
 
 
-@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}, {"overlay": "append"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax"}, {"overlay": "append"}])
 def test_randomized_weights_are_the_old_ones_in_another_order(params):
     X, y, clf = fitted(**params)
     before = copy.deepcopy(clf)

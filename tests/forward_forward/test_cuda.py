@@ -19,7 +19,7 @@ VARIANTS = [
     {"readout": "softmax", "matmul_precision": "medium"},
     {"overlay": "replace", "loss": "logistic", "negatives": "uniform", "dropout": 0.2},
 ]
-every_variant = pytest.mark.parametrize("params", VARIANTS, ids=str)
+every_variant = pytest.mark.parametrize("params", VARIANTS)
 
 
 def on_cuda(**params):

@@ -81,7 +81,7 @@ ON_A_TRUNK = (
     ("every_layer", "rule"),
     [(True, rule) for rule in ANYWHERE + ON_A_TRUNK] + [(False, rule) for rule in ANYWHERE],
 )
-@pytest.mark.parametrize("augment", [None, ImageShift(image_shape=(3, 3))], ids=str)
+@pytest.mark.parametrize("augment", [None, ImageShift(image_shape=(3, 3))])
 def test_an_epoch_stays_on_its_device_and_is_read_once(rule, every_layer, solver, augment):
     settings = {"solver": solver, "learning_rate": 0.1, "weight_decay": 0.1, "head": Softmax()}
     net, average = network(every_layer), network(every_layer)

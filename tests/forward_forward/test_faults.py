@@ -124,7 +124,7 @@ POINTS_OF_FIT = {
 }
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_failure_anywhere_leaves_the_estimator_as_it_was(method, state, error, monkeypatch):
@@ -160,7 +160,7 @@ def raising(error, *, from_call):
     return component
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["augment", "negatives"])
@@ -205,7 +205,7 @@ class Fault(Recorder):
             raise self.error
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("hook", ["setup", "begin fit", "begin epoch", "end epoch", "end fit"])
 @pytest.mark.parametrize("state", STATES)
 def test_a_callback_that_fails_leaves_the_estimator_as_it_was(state, hook, error):
@@ -393,7 +393,7 @@ def bfloat16_everywhere():
 
 
 @pytest.mark.parametrize(
-    "params", [{}, {"overlay": "append"}, {"readout": "softmax"}, {"training": "greedy"}], ids=str
+    "params", [{}, {"overlay": "append"}, {"readout": "softmax"}, {"training": "greedy"}]
 )
 def test_low_precision_around_our_calls_changes_no_fit_and_no_prediction(params):
     X, y = gaussian_classes()

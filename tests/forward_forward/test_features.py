@@ -91,7 +91,6 @@ def test_a_map_of_any_type_trains_the_same_model_and_predicts_the_same(dtype, or
         {"training": "greedy", "dropout": 0.2, "augment": lambda batch, generator: batch.neg_()},
         {"class_weight": {0: 0.0}, "center": False},
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("where", ["file", "memory"])
 def test_features_that_stay_as_stored_give_the_same_model(where, params, tmp_path, monkeypatch):

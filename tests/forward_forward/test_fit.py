@@ -87,7 +87,6 @@ def test_loss_curves_hold_the_history_per_layer(training):
 @pytest.mark.parametrize(
     "params",
     [{"loss": CrossEntropy(label_smoothing=0.0)}, {"loss": "symba"}, {"overlay": "append"}],
-    ids=str,
 )
 def test_recorded_loss_and_share_are_those_of_the_untouched_network(params):
     # So small a rate that every pair of the epoch meets the initial weights.
@@ -293,7 +292,7 @@ def test_a_clone_keeps_its_callbacks():
     assert clf.fit(X, y).n_iter_ == 1
 
 
-@pytest.mark.parametrize("error", [KeyError("callback"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [KeyError("callback"), KeyboardInterrupt()])
 def test_an_interrupted_fit_leaves_the_estimator_as_it_was(error):
     X, y = gaussian_classes()
     wide = np.c_[X, X]

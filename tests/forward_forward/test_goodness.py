@@ -48,7 +48,7 @@ def test_goodness_leaves_the_activities_as_they_are(goodness, h):
     np.testing.assert_array_equal(h, before)
 
 
-@pytest.mark.parametrize("goodness", [MeanSquare(), SumSquare()], ids=repr)
+@pytest.mark.parametrize("goodness", [MeanSquare(), SumSquare()])
 @given(h=activities(), factor=st.floats(-8, 8, width=16))
 def test_goodness_grows_with_the_square_of_the_activities(goodness, h, factor):
     np.testing.assert_allclose(goodness(factor * h), factor**2 * goodness(h), rtol=1e-5)

@@ -165,7 +165,7 @@ def test_the_size_of_the_buffer_changes_no_gradient(scratch_elements, max_candid
     assert_same(gradients(net), gradients(expected))
 
 
-@pytest.mark.parametrize("goodness", ["mean_square", fourth_power], ids=str)
+@pytest.mark.parametrize("goodness", ["mean_square", fourth_power])
 @pytest.mark.parametrize("max_candidates", [2, 5, 19])
 def test_more_labels_than_candidates_compare_the_true_one_with_a_subset(
     max_candidates, goodness, monkeypatch
@@ -241,7 +241,7 @@ def test_gradients_of_pairs_on_the_trunk_are_those_of_autograd(loss, goodness):
 
 
 @pytest.mark.parametrize(
-    "negatives", [s for s in NEGATIVES.values() if getattr(s, "needs", None) != "readout"], ids=str
+    "negatives", [s for s in NEGATIVES.values() if getattr(s, "needs", None) != "readout"]
 )
 def test_negatives_on_the_trunk_are_drawn_for_each_layer_and_learnt_from(negatives):
     drawn = []

@@ -46,7 +46,7 @@ def test_loss_falls_in_g_pos_and_rises_in_g_neg_while_the_negative_leads(loss, p
     assert (dg_neg > 0).all()
 
 
-@pytest.mark.parametrize("loss", [SymBa(), SymBa(scale=0.5), Logistic(), Logistic(7.0)], ids=repr)
+@pytest.mark.parametrize("loss", [SymBa(), SymBa(scale=0.5), Logistic(), Logistic(7.0)])
 @given(pair=goodness_pairs())
 def test_symba_and_logistic_fall_in_g_pos_and_rise_in_g_neg_everywhere(loss, pair):
     dg_pos, dg_neg = derivatives(loss, *pair)
@@ -113,7 +113,7 @@ def test_symba_equals_log_2_over_scale_at_a_tie_and_the_gap_far_behind(scale):
     np.testing.assert_allclose(SymBa(scale)(tie, gap), gap, rtol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [SymBa(), Swish()], ids=repr)
+@pytest.mark.parametrize("loss", [SymBa(), Swish()])
 @given(pair=goodness_pairs(), shift=st.integers(-8, 8))
 def test_symba_and_swish_see_only_the_difference(loss, pair, shift):
     g_pos, g_neg = pair
@@ -138,7 +138,6 @@ def goodness_tables(draw, max_labels=6):
 every_cross_entropy = pytest.mark.parametrize(
     "loss",
     [CrossEntropy(), CrossEntropy(0.5, label_smoothing=0.0), CrossEntropy(9.0, 0.7)],
-    ids=repr,
 )
 
 
@@ -244,7 +243,6 @@ def test_comparison_stays_finite_at_huge_goodness(loss):
     ]
     + [({"scale": value}, "scale=.*positive finite") for value in (0, -1.0, math.inf, math.nan)]
     + [({"max_candidates": value}, "max_candidates=.*at least 2") for value in (1, 0, -5)],
-    ids=str,
 )
 def test_settings_of_the_cross_entropy_out_of_range_are_refused(params, match):
     with pytest.raises(ValueError, match=f"Got {match}"):

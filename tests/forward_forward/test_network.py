@@ -66,7 +66,7 @@ def assert_steps_follow(before, after, gradients, rate):
 
 @every_overlay
 @pytest.mark.parametrize("goodness", GOODNESS)
-@pytest.mark.parametrize("layers", [(9,), LAYERS], ids=str)
+@pytest.mark.parametrize("layers", [(9,), LAYERS])
 def test_goodness_equals_plain_passes(layers, goodness, overlay):
     X, _, clf = fitted(layers, goodness=goodness, overlay=overlay)
     formula = oracle.GOODNESS.get(goodness, GOODNESS[goodness])
@@ -85,7 +85,7 @@ def test_goodness_of_more_classes_than_a_block_holds_equals_plain_passes(overlay
 
 
 @every_overlay
-@pytest.mark.parametrize("layers", [(9,), LAYERS], ids=str)
+@pytest.mark.parametrize("layers", [(9,), LAYERS])
 def test_softmax_readout_reads_upper_activities_under_a_neutral_label(layers, overlay):
     X, _, clf = fitted(layers, readout="softmax", overlay=overlay)
     activities = plain_network(clf).neutral_activities(X)

@@ -41,7 +41,7 @@ def assert_predicts_up_to_ties(case):
 
 
 @pytest.mark.parametrize("readout", ["goodness", "softmax"])
-@pytest.mark.parametrize("layers", [(20,), (20, 10), (12, 16, 14, 10)], ids=str)
+@pytest.mark.parametrize("layers", [(20,), (20, 10), (12, 16, 14, 10)])
 def test_ties_are_rare(layers, readout):
     X, clf = trained(layers, readout=readout)
     windows = [np.arange(k, k + 4) for k in range(8)]
@@ -83,8 +83,8 @@ def has_bounds(layers, params):
 
 
 @pytest.mark.parametrize("fill", ["0", "mean", "sample"])
-@pytest.mark.parametrize("params", SETTINGS, ids=str)
-@pytest.mark.parametrize("layers", [(9,), (20, 10), (12, 16, 14, 10, 8)], ids=str)
+@pytest.mark.parametrize("params", SETTINGS)
+@pytest.mark.parametrize("layers", [(9,), (20, 10), (12, 16, 14, 10, 8)])
 def test_trained_networks_predict_as_on_copies(layers, params, fill):
     params = params | {"skip_first_goodness": False} if len(layers) == 1 else params
     X, clf = trained(layers, **params)
@@ -126,7 +126,7 @@ def test_one_window_is_predicted_as_among_many():
 
 
 @pytest.mark.parametrize("scratch", [1, 50, 300, 2000])
-@pytest.mark.parametrize("params", SETTINGS[:4], ids=str)
+@pytest.mark.parametrize("params", SETTINGS[:4])
 def test_block_boundaries_change_no_prediction(params, scratch, monkeypatch):
     X, clf = trained(n_samples=20, **params)
     windows = [np.arange(k, k + k % 4) for k in range(9)]
@@ -176,7 +176,7 @@ def test_a_value_that_dwarfs_the_others_leaves_no_trace_when_hidden():
     np.testing.assert_array_equal(found[:2], clean[:2])
 
 
-@pytest.mark.parametrize("params", SETTINGS, ids=str)
+@pytest.mark.parametrize("params", SETTINGS)
 @pytest.mark.parametrize("size", [1e4, 1e8, 1e25])
 def test_a_fill_that_dwarfs_the_samples_is_predicted_anew(size, params):
     X, clf = trained(**params)
@@ -245,7 +245,7 @@ class LargestTensor(TorchDispatchMode):
         return output
 
 
-@pytest.mark.parametrize("params", [{}, {"goodness": mean}, {"readout": "softmax"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"goodness": mean}, {"readout": "softmax"}])
 @pytest.mark.parametrize(
     ("n_classes", "layers", "n_pixels"),
     [(100, (6, 5), 3), (2, (6, 5), 60), (3, (4, 250, 5), 3), (3, (60, 20), 1)],
@@ -275,7 +275,7 @@ def test_samples_are_not_changed_and_may_be_read_only():
     np.testing.assert_array_equal((X, fill), before)
 
 
-@pytest.mark.parametrize("params", SETTINGS, ids=str)
+@pytest.mark.parametrize("params", SETTINGS)
 def test_pickle_keeps_predictions(params):
     X, clf = trained(**params)
     predictor = clf.occlusion_predictor(X, fill=X.mean(axis=0))

@@ -74,7 +74,7 @@ VARIANTS = [
 
 
 @every_trip
-@pytest.mark.parametrize("params", VARIANTS, ids=str)
+@pytest.mark.parametrize("params", VARIANTS)
 def test_a_round_trip_keeps_every_output_and_attribute(trip, params, tmp_path):
     X, y = gaussian_classes(n_features=8)
     names = np.array(["a", "b", "c"])[y]
@@ -97,7 +97,7 @@ def test_an_unfitted_classifier_survives_a_round_trip(trip, tmp_path):
 
 @every_trip
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}])
 def test_partial_fit_goes_on_after_a_round_trip_as_without(trip, params, solver, tmp_path):
     X, y = gaussian_classes(n_samples=90)
     settings = {"solver": solver, "dropout": 0.2} | params
@@ -127,7 +127,7 @@ def test_warm_start_goes_on_after_a_round_trip_as_without(trip, tmp_path):
     assert same_weights(trip(clf, tmp_path).fit(X, y), clf.fit(X, y))
 
 
-@pytest.mark.parametrize("params", COMPONENTS, ids=str)
+@pytest.mark.parametrize("params", COMPONENTS)
 def test_clone_and_pickle_keep_every_component(params):
     clf = tiny_classifier(**params)
     X, y = gaussian_classes(n_features=8)

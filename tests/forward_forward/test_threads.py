@@ -46,7 +46,7 @@ def test_what_threads_would_not_speed_up_is_done_in_turn(device, n_pieces):
 
 
 @pytest.mark.usefixtures("three_threads")
-@pytest.mark.parametrize("error", [ValueError("piece"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [ValueError("piece"), KeyboardInterrupt()])
 def test_an_error_stops_the_other_pieces_and_gives_the_threads_back(error):
     started = []
 

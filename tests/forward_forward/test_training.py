@@ -41,7 +41,7 @@ REGISTRIES = {
     "learning_rate": SCHEDULES,
 }
 COMPONENTS = [params_for(name, value) for name, names in REGISTRIES.items() for value in names]
-every_component = pytest.mark.parametrize("params", COMPONENTS, ids=str)
+every_component = pytest.mark.parametrize("params", COMPONENTS)
 
 STILL = {"solver": "sgd", "learning_rate_init": 1e-30, "max_iter": 1}  # too small a rate to move
 
@@ -85,9 +85,7 @@ def test_head_alone_is_trained_at_its_own_rate():
 
 @pytest.mark.usefixtures("whole_signal")
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
-@pytest.mark.parametrize(
-    ("solver", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adamw", 0.9)], ids=str
-)
+@pytest.mark.parametrize(("solver", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adamw", 0.9)])
 @pytest.mark.parametrize(
     ("overlay", "loss"), [("append", "symba"), ("layerwise", "symba"), ("layerwise", "auto")]
 )
@@ -280,7 +278,7 @@ def test_training_leaves_global_random_states_as_they_are():
     np.testing.assert_array_equal(check_random_state(None).get_state()[1], before[1])
 
 
-@pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"readout": "softmax", "peer_normalization": 0.1}])
 def test_torch_defaults_of_the_callers_program_change_nothing(params):
     X, y = gaussian_classes()
     expected = tiny_classifier(**params).fit(X, y)
@@ -325,7 +323,7 @@ def test_torchs_precision_is_ours_while_training_and_the_callers_after(precision
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("params", [{}, {"overlay": "append"}, {"readout": "softmax"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"overlay": "append"}, {"readout": "softmax"}])
 def test_rounded_operands_learn_about_the_same_and_predict_exactly(params, monkeypatch):
     monkeypatch.setattr(_trainer, "multiplies_bfloat16", lambda device: True)
     X, y = gaussian_classes(n_samples=120, spread=0.5)

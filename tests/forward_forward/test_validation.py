@@ -166,7 +166,6 @@ def test_an_unknown_name_is_answered_with_the_valid_ones(name):
             "negatives=.*next_label.*expected.*negatives='all'",
         ),
     ],
-    ids=str,
 )
 def test_parameters_that_contradict_each_other_are_refused(params, match):
     for clf, X, y in each_state(**params):
@@ -177,7 +176,6 @@ def test_parameters_that_contradict_each_other_are_refused(params, match):
 @pytest.mark.parametrize(
     "sizes",
     [10**9, (10**19,), (10**7, 10**7), (8, 10**12), [2**62, 2**62], (10**100,)],
-    ids=str,
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_layers_that_no_memory_holds_are_refused_at_once(sizes, method):
@@ -199,7 +197,6 @@ def test_layers_that_no_memory_holds_are_refused_at_once(sizes, method):
         for value in (-0.1, 0, np.inf, np.nan)
     ]
     + [(Softmax, {"weight_decay": value}, "weight_decay=.*0") for value in (-1, np.inf, np.nan)],
-    ids=str,
 )
 def test_settings_of_a_solver_or_readout_out_of_range_are_refused(component, params, match):
     with pytest.raises(ValueError, match=f"Got {match}"):
@@ -267,7 +264,6 @@ class Needy:
         ({"negatives": Needy()}, "negatives=.*'something'.*expected 'goodness' or 'readout'"),
         ({"overlay": no_overlay}, "overlay=.*no_overlay.*expected.*feature"),
     ],
-    ids=str,
 )
 def test_a_component_that_does_not_work_is_named_before_training(params, match):
     X, y = gaussian_classes()
@@ -424,7 +420,6 @@ def test_bad_sample_weights_leave_every_estimator_as_it_was(weight, match, metho
         ({7: 1.0}, "not in class_weight"),
         ({0: 0, 1: 0, 2: 0}, "weights.*zero.*expected at least one positive"),
     ],
-    ids=str,
 )
 def test_bad_class_weights_leave_every_estimator_as_it_was(class_weight, match):
     for clf, X, y in each_state(class_weight=class_weight):
@@ -443,7 +438,6 @@ def test_bad_class_weights_leave_every_estimator_as_it_was(class_weight, match):
         ({"overlay": "replace"}, "overlay='replace', but expected 'layerwise'"),
         ({"readout": "softmax"}, "readout='softmax'.*expected 'goodness'"),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("begin", ["fit", "partial_fit"])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
@@ -479,7 +473,6 @@ def test_a_warm_start_needs_the_same_labels():
         ([0, 1, 2, np.nan], "classes=.*nan.*expected finite"),
         ([[0, 1], [2, 3]], r"1d array.*\(2, 2\)"),
     ],
-    ids=str,
 )
 def test_classes_of_the_first_partial_fit_must_cover_the_labels(classes, match):
     X, y = gaussian_classes()
@@ -497,7 +490,6 @@ def test_classes_of_a_later_partial_fit_must_be_the_same():
 @pytest.mark.parametrize(
     "params",
     [{"early_stopping": True}, {"training": "greedy"}, {"class_weight": "balanced"}],
-    ids=str,
 )
 def test_partial_fit_refuses_what_needs_all_the_data(params):
     ((name, value),) = params.items()

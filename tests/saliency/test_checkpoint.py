@@ -166,7 +166,7 @@ class Fault(Exception):
     """What a worker may meet."""
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), Fault()], ids=repr)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Fault()])
 def test_an_interrupt_or_a_failure_loses_no_whole_block(error, tmp_path, monkeypatch):
     make, data = fitted(CASES["predict"])
     expected = make().explain(*data)

@@ -104,7 +104,7 @@ def test_only_random_fills_differ_between_draws(fill):
     assert equal != fill.is_random
 
 
-@pytest.mark.parametrize("fill", [f for f in ALL.values() if not f.knows_window], ids=str)
+@pytest.mark.parametrize("fill", [f for f in ALL.values() if not f.knows_window])
 @given(data=images())
 def test_fills_that_do_not_know_the_window_can_be_computed_once(fill, data):
     X, pixels = data
@@ -150,7 +150,7 @@ def test_fills_are_settings_that_do_not_change(fill):
     assert hash(fill) == hash(fill)
 
 
-@pytest.mark.parametrize("fill", [Conditional(), Conditional(reach=None), Inpaint()], ids=str)
+@pytest.mark.parametrize("fill", [Conditional(), Conditional(reach=None), Inpaint()])
 @given(data=images(), value=st.integers(-5, 5))
 def test_hidden_values_do_not_show_through(fill, data, value):
     X, pixels = data

@@ -202,7 +202,7 @@ def refit_twice(explainer, X, y):
     return explain_refits(explainer, [explainer.estimator] * 2, X, y)
 
 
-@pytest.mark.parametrize("params", [{"target_precision": 0.1}, {"refine": 1}], ids=str)
+@pytest.mark.parametrize("params", [{"target_precision": 0.1}, {"refine": 1}])
 @pytest.mark.parametrize("function", [interactions, shapley, randomization_check, refit_twice])
 def test_maps_whose_windows_saw_different_samples_are_refused(function, params):
     X, y = np.random.default_rng(0).normal(size=(20, 64)), np.zeros(20, dtype=int)

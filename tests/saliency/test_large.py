@@ -59,6 +59,10 @@ def logistic(X, y):
     return LogisticRegression(tol=0.1).fit(X, y)
 
 
+def largest_pixel(X):
+    return X.max(axis=1, keepdims=True)
+
+
 def assert_same(found, expected):
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), field)
@@ -73,7 +77,7 @@ def assert_same(found, expected):
         (linear, {"engine": "predict", "fill": 0.5}),
         (linear, {"fill": "mean"}),
         (linear, {"fill": "blur", "aggregate": "coverage"}),
-        (linear, {"fill": lambda X: X.max(axis=1, keepdims=True)}),
+        (linear, {"fill": largest_pixel}),
         (linear, {"fill": "permute", "random_state": 3, "n_repeats": 2}),
         (linear, {"fill": Conditional(reach=1)}),
         (linear, {"groups": [[0, 5], [3]]}),
@@ -83,7 +87,6 @@ def assert_same(found, expected):
         (behind_scalers, {"fill": "mean"}),
         (logistic, {"fill": 0.5}),
     ],
-    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
 def test_large_samples_and_files_give_the_map_of_small_ones(
@@ -222,7 +225,6 @@ class Watched(LinearClassifier):
         {"scoring": "margin"},
         {"scoring": ["margin", "accuracy", "balanced_accuracy"]},
     ],
-    ids=str,
 )
 def test_no_engine_hands_over_more_than_a_part(params, monkeypatch):
     X, y = data()

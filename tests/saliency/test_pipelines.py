@@ -54,7 +54,7 @@ def test_clipping_is_done_to_the_fill_too(digits):
     assert_engines_agree(model, X[300:400], y[300:400], fill=-50.0)
 
 
-@pytest.mark.parametrize("params", [{}, {"overlay": "replace"}, {"readout": "softmax"}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"overlay": "replace"}, {"readout": "softmax"}])
 def test_forward_forward_behind_a_scaler_agrees_with_the_score_engine(params, digits):
     X, y = digits
     model = make_pipeline(StandardScaler(), forward_forward(**params)).fit(X[:600], y[:600])

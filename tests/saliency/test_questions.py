@@ -96,7 +96,6 @@ def test_scores_of_an_estimator_that_writes_to_its_input_are_right(digits):
         (["nonsense"], ValueError, "nonsense"),
         ({"a": 3}, TypeError, "scoring=3"),
     ],
-    ids=str,
 )
 def test_scorings_that_are_none_are_refused(scoring, error, match, logistic, digits):
     with pytest.raises(error, match=match):
@@ -154,7 +153,7 @@ def test_fills_that_do_not_know_the_window_take_every_engine(engine, fill, same,
     assert found.engine == engine
 
 
-@pytest.mark.parametrize("fill", [Permute(), Conditional(), "inpaint", Blur(1.0)], ids=str)
+@pytest.mark.parametrize("fill", [Permute(), Conditional(), "inpaint", Blur(1.0)])
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_engines_and_jobs_agree_on_fills_that_know_the_window(fill, n_jobs, logistic, digits):
     X, y = digits[0][800:900], digits[1][800:900]

@@ -207,7 +207,6 @@ def test_coarse_windows_without_effect_are_returned_with_a_warning():
         ({"target_precision": 0.1, "scoring": "f1_macro"}, ValueError, "'f1_macro'"),
         ({"refine": 1, "groups": [[0]]}, ValueError, "refine=1 with groups"),
     ],
-    ids=str,
 )
 def test_questions_that_do_not_fit_are_refused(params, error, match, images):
     model, X, y = images

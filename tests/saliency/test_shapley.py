@@ -152,7 +152,7 @@ def test_orders_of_their_own_tell_more_than_shared_ones():
     assert own.standard_error.mean() < 0.7 * shared.standard_error.mean()
 
 
-@pytest.mark.parametrize("params", [{"n_jobs": 2}, {"batch_size": 20}], ids=str)
+@pytest.mark.parametrize("params", [{"n_jobs": 2}, {"batch_size": 20}])
 def test_orders_of_their_own_do_not_depend_on_how_the_work_is_shared(params):
     class Watched(UnanimousClassifier):
         def predict(self, X):

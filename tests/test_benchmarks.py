@@ -551,14 +551,15 @@ def test_other_libraries_find_the_same(name, digits, monkeypatch):
     labels, X = bench_questions.tiles(8, 4 if name == "sage" else 2), X.astype(float)
     if name == "sage":
         found = bench_questions.sage_values(model, X, y, labels, 0.05)
+        assert found["correlation"] > 0.9
         assert found["largest_distance_in_standard_errors"] < 5
     else:
         compare = getattr(bench_questions, f"{name}_importance")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the library's own
             found = compare(model, X, y, labels, 5)
-        assert found["largest_difference"] < 5 * found["largest_standard_error_of_a_difference"]
-    assert found["correlation"] > 0.75
+        chance = found["largest_standard_error_of_a_difference"]
+        assert found["largest_difference"] < 4 * chance < found["largest_drop"]
 
 
 def test_a_library_that_is_missing_is_left_out(monkeypatch, capsys):
@@ -726,6 +727,16 @@ def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_bench
         status, parts = cuda_benchmark("--device", "cuda")
         assert (status, parts) == (0, {"explain": 1, "device": 1})
     assert "no CUDA device" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("load", "shown"), [(1.0, "12"), (9.0, "-")])
+def test_seconds_on_a_busy_machine_are_not_shown(load, shown):
+    row = {"part": "whole", "hidden": [9], "epochs": 1, "seed": 0, "threads": 1, "seconds": 12.3}
+    row |= {"curve": [], "test": {"head": 1.0, "goodness": 2.0}}
+    row |= {"machine": {"cores": 2, "load": load}}
+    header, [cells] = summary.hinton_networks_table([row])
+    assert cells[header.index("seconds")] == shown
+    assert cells[-4:] == ["-", "-", "1.00", "2.00"]
 
 
 def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():

@@ -40,6 +40,7 @@ def network(every_layer=True, head=True):
         ],
         center=empty(9),
         input_scale=1.0,
+        largest_input=1.0,
         overlay=OVERLAYS["layerwise" if every_layer else "append"],
         goodness=GOODNESS["mean_square"],
         head=[empty(3, 5), empty(3)] if head else [],

@@ -53,6 +53,7 @@ def random_network(n_classes=4, *, seed=0, sizes=SIZES, every_layer=True, head=F
         layers,
         center=torch.zeros(sizes[0], dtype=torch.float64),
         input_scale=1.0,
+        largest_input=1.0,
         overlay=OVERLAYS["layerwise" if every_layer else "append"],
         goodness=GOODNESS["mean_square"],
         head=[normal(n_classes, sum(sizes[2:])), normal(n_classes)] if head else (),

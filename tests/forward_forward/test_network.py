@@ -249,6 +249,7 @@ def network(n_classes=3, n_inputs=4, seed=0):
         generator=torch.Generator().manual_seed(seed),
         center=np.zeros(n_inputs),
         input_scale=1.0,
+        largest_input=1.0,
         overlay=OVERLAYS["append"],
         goodness=GOODNESS["mean_square"],
     )
@@ -289,6 +290,7 @@ def test_initial_weights_keep_the_rms_of_their_inputs():
         generator=generator,
         center=np.zeros(400),
         input_scale=1.0,
+        largest_input=1.0,
         overlay=OVERLAYS["layerwise"],
         goodness=GOODNESS["mean_square"],
     )

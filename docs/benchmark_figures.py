@@ -8,6 +8,7 @@ import statistics
 from functools import partial
 
 import _figures as paper
+import distributed_figures
 import matplotlib.pyplot as plt
 import numpy as np
 from _summary import by_contestant, one_per_seed
@@ -244,6 +245,9 @@ FIGURES = {
     "hinton_curves": ("hinton", hinton_curves),
     "ads_seconds": ("ads", ads_seconds),
     "growth": ("scaling", growth),
+    "distributed_speed": ("distributed", distributed_figures.speed),
+    "distributed_check": ("distributed", distributed_figures.check),
+    "distributed_nodes": ("distributed", distributed_figures.nodes),
     "paper_samples": ("reproduction", paper.labelled_samples),
     "paper_losses": ("reproduction", paper.losses),
     "paper_errors": ("reproduction", paper.errors),

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "reproduction"))
 
+import distributed_figures
 from _common import spread
 from _report import changes_table, contestants_table, verdict_table
 from _summary import (
@@ -211,6 +212,7 @@ TABLES = {
     "recipes": ("recipes", settings_tables),
     "cuda": ("cuda", cuda_tables),
     "hinton": ("hinton", hinton_tables),
+    "distributed": ("distributed", distributed_figures.tables),
     "paper_claims": ("reproduction", paper_claims_tables),
     "paper_contestants": ("reproduction", paper_contestants_tables),
     "paper_changes": ("reproduction", paper_changes_tables),

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks")
 
 import _ads_contestants as ads
 import _common as common
+import _cost_model as cost_model
 import _cuda_contestants
 import _cuda_graphs as graphs
+import _distributed_contestants
 import _hinton_runs as hinton
 import _results as results
 import _settings
@@ -31,6 +34,7 @@ import _training_contestants as training
 import _version_contestants as versions
 import bench_ads
 import bench_cuda
+import bench_distributed
 import bench_hinton
 import bench_questions
 import bench_scaling
@@ -725,6 +729,16 @@ def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_bench
     assert "no CUDA device" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("load", "shown"), [(1.0, "12"), (9.0, "-")])
+def test_seconds_on_a_busy_machine_are_not_shown(load, shown):
+    row = {"part": "whole", "hidden": [9], "epochs": 1, "seed": 0, "threads": 1, "seconds": 12.3}
+    row |= {"curve": [], "test": {"head": 1.0, "goodness": 2.0}}
+    row |= {"machine": {"cores": 2, "load": load}}
+    header, [cells] = summary.hinton_networks_table([row])
+    assert cells[header.index("seconds")] == shown
+    assert cells[-4:] == ["-", "-", "1.00", "2.00"]
+
+
 def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():
     changes = bench_hinton.settings_by_change()
     before, everything = changes.pop("none"), changes.pop("all of these")
@@ -756,3 +770,109 @@ def test_hinton_benchmark_evaluates_both_readouts_and_reads_test_images_at_the_e
     whole = hinton.measure(by_part["whole"] | {"epochs": 1})
     assert whole["curve"] == []
     assert set(whole["test"]) == {"head", "goodness"}
+
+
+# several processes
+
+
+RATES = cost_model.Rates(2e-11, 1e-10, 1e-9, 1e-4, 5e-10)
+LINK = cost_model.Link(1e-4, 1e-9)
+
+
+def work(rule="ff", sizes=(100, 50, 50), n_samples=64, **other):
+    return cost_model.Work(rule, sizes, n_samples, 10, **other)
+
+
+def test_rates_are_found_again_from_the_times_that_they_give():
+    works = [
+        cost_model.Work("ff", (784, *[n_units] * n_layers), n_samples, n_classes)
+        for n_units, n_layers in [(500, 2), (300, 5), (1000, 3)]
+        for n_samples in (16, 256)
+        for n_classes in (2, 50)
+    ]
+    found = cost_model.fit_rates(works, [cost_model.one_process(RATES, each) for each in works])
+    assert_allclose(astuple(found), astuple(RATES), rtol=1e-6)
+
+
+def test_a_link_is_found_again_from_the_times_that_it_gives():
+    sizes = [1e3, 1e5, 1e7]
+    found = cost_model.fit_link(sizes, [LINK.seconds(size) for size in sizes])
+    assert_allclose(astuple(found), astuple(LINK), rtol=1e-6)
+
+
+def test_weights_of_the_model_are_those_of_the_networks(digits):
+    X, y, _, _ = digits
+    ff = FFClassifier((50, 30), max_iter=1).fit(X[:100], y[:100])
+    n_weights = sum(array.size for array in ff.coefs_ + ff.intercepts_ + ff.label_coefs_)
+    assert work(sizes=(64, 50, 30)).n_weights == n_weights
+    loop = BackpropLoop((50, 30), max_iter=1).fit(X, y)
+    n_weights = sum(parameter.numel() for parameter in loop.net_.parameters())
+    assert work("backprop", sizes=(64, 50, 30)).n_weights == n_weights
+
+
+@pytest.mark.parametrize("rule", ["ff", "backprop"])
+def test_one_process_of_several_costs_what_one_costs(rule):
+    one = cost_model.one_process(RATES, work(rule))
+    no_link = cost_model.Link(0.0, 0.0)
+    assert_allclose(cost_model.data_parallel(RATES, no_link, work(rule), 1), one)
+    assert_allclose(cost_model.layer_parallel(RATES, no_link, work(rule), 1), one)
+    assert_allclose(cost_model.backprop_pipeline(RATES, no_link, work(rule), 1, n_parts=1), one)
+
+
+def test_costs_of_two_processes_by_hand():
+    free = cost_model.Rates(1.0, 0.0, 0.0, 0.0, 0.0)  # a second per multiply-add
+    slow = cost_model.Link(0.5, 2.0)
+    three = cost_model.Work("ff", (4, 3, 2), 10, 5, draws_samples=False)
+    products = [2 * 10 * 4 * 3, 2 * 10 * 3 * 2]
+    n_bytes = 4 * (3 * (4 + 1 + 5) + 2 * (3 + 1 + 5))
+    ring = 2 * (0.5 + 2.0 * n_bytes / 2)
+    assert cost_model.data_parallel(free, slow, three, 2) == sum(products) / 2 + ring
+    message = 0.5 + 2.0 * 4 * 10 * 3
+    assert cost_model.layer_parallel(free, slow, three, 2) == products[0] + message
+    # A link that works beside the processor counts only where it is slower.
+    nothing = cost_model.Link(0.0, 0.0)
+    overlapped = cost_model.layer_parallel(free, slow, three, 2, copy=nothing)
+    assert overlapped == max(products[0], message)
+    assert cost_model.bytes_of_a_batch(three, 2, "data") == 2 * n_bytes
+    assert cost_model.bytes_of_a_batch(three, 2, "layers") == 4 * 10 * 3
+    assert cost_model.bytes_of_a_batch(three, 2, "pipeline") == 2 * 4 * 10 * 3
+
+
+def test_a_pipeline_of_backpropagation_waits_and_sends_both_ways():
+    even = cost_model.Work("backprop", (8, 8, 8, 8), 12, 8)  # four layers, the first one cheaper
+    free = cost_model.Rates(1.0, 0.0, 0.0, 0.0, 0.0)
+    link = cost_model.Link(0.0, 1.0)
+    step = 2 * 3 * 3 * 8 * 8 + 2 * 4 * 3 * 8  # two layers of three products, three samples
+    assert cost_model.backprop_pipeline(free, link, even, 2, n_parts=4) == (4 + 1) * step
+
+
+def test_the_benchmark_predicts_two_processes_from_runs_of_one():
+    options = bench_distributed.parse_options(["--repeats", "1"])
+    rows = []
+    for run in bench_distributed.plan(options):
+        if run["contestant"] == "messages":
+            messages = [["send", n, LINK.seconds(n)] for n in run["sizes"]]
+            messages += [["all_reduce", n, 2 * LINK.seconds(n / 2)] for n in run["sizes"]]
+            rows.append(run | {"messages": messages})
+            continue
+        asked = bench_distributed.work_of(run)
+        links = {"send": LINK, "all_reduce": LINK}
+        rates = {"ff": RATES, "backprop": RATES}
+        seconds = bench_distributed.predicted(run, rates, links) * options.batches
+        rows.append(
+            run | {"epoch_seconds": [9.0, seconds, seconds], "epoch_bytes": asked.n_weights}
+        )
+    header, body = bench_distributed.comparison(rows)
+    assert len(body) == 3 * 3 * 5
+    for cells in body:
+        measured, modelled = (float(cells[header.index(n)]) for n in ("ms per batch", "predicted"))
+        assert modelled == pytest.approx(measured, rel=1e-2, abs=0.02)
+
+
+def test_a_contestant_of_several_processes_is_measured():
+    run = {"contestant": "ff", "processes": 1, "hidden": [20, 10], "batch_size": 16, "samples": 48}
+    run |= {"features": 30, "classes": 3, "epochs": 2, "repeat": 0, "threads": 1}
+    for contestant in ("ff", "backprop"):
+        found = _distributed_contestants.measure(run | {"contestant": contestant}, 0, None)
+        assert len(found["epoch_seconds"]) == 2
+        assert found["epoch_bytes"] == 0

@@ -132,12 +132,26 @@ def results(no_results):
         network | {"part": part, "change": "all", "curve": points} for part in ("changes", "curve")
     ]
     files["hinton"].append(files["hinton"][0] | {"part": "whole", "curve": []})
+    files["distributed"] = distributed_rows()
     files["reproduction"] = [
         row for data in ("mnist", "fashion-mnist") for row in reproduction_rows(data)
     ]
     for name, runs in files.items():
         write_rows(no_results / f"{name}.json", runs)
     return no_results
+
+
+def distributed_rows():
+    messages = [[how, n, 1e-4 + 1e-9 * n] for how in ("send", "all_reduce") for n in (1e3, 1e6)]
+    rows = [{"contestant": "messages", "messages": messages}]
+    processes = {"ff": 1, "backprop": 1, "ff-data": 2, "ff-layers": 2, "backprop-data": 2}
+    for name, n_processes in processes.items():
+        for batch_size in (64, 256):
+            task = {"contestant": name, "processes": n_processes, "hidden": [50, 50]}
+            task |= {"batch_size": batch_size, "samples": 10 * batch_size, "features": 20}
+            seconds = [batch_size * 1e-4] * 3
+            rows.append(task | {"classes": 3, "epoch_seconds": seconds, "epoch_bytes": 1000})
+    return rows
 
 
 def training_row(data, contestant, hidden, seed):

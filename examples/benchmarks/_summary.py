@@ -270,8 +270,15 @@ def hinton_networks_table(rows):
             continue
         cells = ["-".join(map(str, row["hidden"])), parts[row["part"]]]
         cells += [str(row["epochs"]), str(row["seed"])]
-        cells += [spread([value(row, "seconds")], 0), str(row["threads"])]
+        seconds = value(row, "seconds") if _had_the_machine(row) else None
+        cells += [spread([seconds], 0), str(row["threads"])]
         for errors in (row["curve"][-1] if row["curve"] else {}, row["test"]):
             cells += [spread([errors.get(readout)]) for readout in ("head", "goodness")]
         body.append(cells)
     return header, body
+
+
+def _had_the_machine(row):
+    """Return whether no more ran at the end than there are cores: else seconds say little."""
+    machine = row.get("machine")
+    return machine is None or machine["load"] <= machine["cores"]

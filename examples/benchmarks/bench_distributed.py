@@ -112,7 +112,15 @@ def calibrate(rows):
         By rule, "ff" and "backprop".
     links : dict of str -> Link
         "send" and "all_reduce".
+
+    Raises
+    ------
+    LookupError
+        If the rows lack such runs.
     """
+    missing = {"ff", "backprop", "messages"} - {row["contestant"] for row in rows}
+    if missing:
+        raise LookupError(f"no rows of {sorted(missing)}")
     rates = {}
     for rule in ("ff", "backprop"):
         own = medians([row for row in rows if row["contestant"] == rule])

@@ -73,7 +73,7 @@ def parse_options(argv):
     add("--processes", type=int, default=2)
     add("--epochs", type=int, default=5 if smoke else 40)
     add("--timeout", type=float, default=30, help="seconds, of the process group")
-    add("--patience", type=float, default=60, help="seconds beyond it, to start and to stop")
+    add("--patience", type=float, default=60, help="seconds beyond it, to start, stop or learn")
     add("--seed", type=int, default=0)
     add("--smoke", action="store_true", help="one round")
     return parser.parse_args(argv)
@@ -103,17 +103,20 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def wait_all(processes, seconds):
-    """Wait for processes to end; kill those that do not, and return whether all did."""
-    end = time.monotonic() + seconds
-    ended = True
+def wait_all(processes, seconds, progress=None):
+    """Wait for processes to end; kill those that do not, and return whether all did.
+
+    With a file as `progress`, the seconds count from when it last grew: a slow fit is no hang.
+    """
+    end, size = time.monotonic() + seconds, 0
+    while any(process.poll() is None for process in processes) and time.monotonic() < end:
+        if progress is not None and progress.stat().st_size > size:
+            end, size = time.monotonic() + seconds, progress.stat().st_size
+        time.sleep(0.02)
+    ended = all(process.poll() is not None for process in processes)
     for process in processes:
-        try:
-            process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            ended = False
+        process.kill()
+        process.wait()
     return ended
 
 
@@ -121,7 +124,8 @@ def train(options, parallel, save, place):
     """Train without a kill; return the seconds from the first epoch to the end."""
     processes = start(options, parallel, place, save)
     began = wait_for_epochs(place / "0.txt", processes[0], options)
-    if not wait_all(processes, options.timeout + options.patience) or not save.exists():
+    patience = options.timeout + options.patience
+    if not wait_all(processes, patience, place / "0.txt") or not save.exists():
         raise SystemExit(f"the fit without a kill failed: {(place / '0.txt').read_text()}")
     return time.monotonic() - began
 
@@ -160,7 +164,8 @@ def resume(options, parallel, place, expected):
     """Start all processes again; return "same" if the network is the expected one."""
     save = place / "resumed.skff"
     processes = start(options, parallel, place, save)
-    if not wait_all(processes, options.timeout + options.patience) or not save.exists():
+    patience = options.timeout + options.patience
+    if not wait_all(processes, patience, place / "0.txt") or not save.exists():
         return f"NOT RESUMED: {(place / '0.txt').read_text()[-300:]}"
     found = skff.load(save)
     pairs = zip(

@@ -229,8 +229,8 @@ def _fits(X, device):
     return 4 * math.prod(X.shape) <= free / 2
 
 
-def location_and_norm(X, center, keep):
-    """Compute the mean sample, and the mean Euclidean norm of the samples about it.
+def location_and_norms(X, center, keep):
+    """Compute the mean sample, and the mean and largest Euclidean norm of the samples about it.
 
     Parameters
     ----------
@@ -246,7 +246,9 @@ def location_and_norm(X, center, keep):
     mean : ndarray of shape (n_kept,)
         In double precision.
     norm : float
-        Positive: 1 where all samples are equal.
+        Their mean; positive: 1 where all samples are equal.
+    largest : float
+        At least `norm`.
 
     Raises
     ------
@@ -255,14 +257,17 @@ def location_and_norm(X, center, keep):
     """
     mean = sum(keep(block).sum(axis=0, dtype=np.float64) for block in X.blocks(ROWS)) / len(X)
     mean = mean if center else np.zeros_like(mean)
-    distances = (np.linalg.norm(keep(block) - mean, axis=1).sum() for block in X.blocks(ROWS))
-    norm = float(sum(distances) / len(X))
+    total = largest = 0.0
+    for block in X.blocks(ROWS):
+        norms = np.linalg.norm(keep(block) - mean, axis=1)
+        total, largest = total + norms.sum(), max(largest, norms.max())
+    norm = float(total / len(X))
     # Equal samples differ from their mean by rounding.
     if norm <= ROUNDING * np.linalg.norm(mean):
-        return mean, 1.0
+        return mean, 1.0, 1.0
     if norm < 1e-30:
         raise ValueError(
             f"Got X with a mean sample norm of {norm:.2g}, but expected at least 1e-30: float32 "
             "cannot scale it to 1. Multiply X by a constant."
         )
-    return mean, norm
+    return mean, norm, float(largest)

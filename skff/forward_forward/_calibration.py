@@ -51,7 +51,7 @@ def probability_scale(network, rule, data, generator):
     for rows in order.split(BATCH):  # as many as in training, so that memory does not peak here
         f, y, weight = data.batch(rows, generator, dropout=0.0)
         logits = network.logits_of(network.scores(drop_features(f, HIDDEN, generator)), scale)
-        parts.append((logits.double(), y, torch.as_tensor(weight).expand(len(y))))
+        parts.append((logits.double(), y, torch.as_tensor(weight, device=y.device).expand(len(y))))
     logits, y, weight = map(torch.cat, zip(*parts, strict=True))
 
     def loss(log_factor):

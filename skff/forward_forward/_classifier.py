@@ -15,7 +15,7 @@ from skff._versions import with_version, without_version
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._features import validate_features
-from skff.forward_forward._torch import computing, resolve_device
+from skff.forward_forward._torch import computing, on_own_terms, resolve_device
 from skff.forward_forward.occlusion import OcclusionPredictor
 from skff.forward_forward.overlays import replace
 
@@ -304,6 +304,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.keep_interrupted = keep_interrupted
 
     @with_callbacks
+    @on_own_terms()
     def fit(self, X, y, sample_weight=None):
         """Train the network.
 
@@ -339,6 +340,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._end_interrupted(interrupt)
         return self
 
+    @on_own_terms()
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Pass once over some data, going on from the present weights.
 
@@ -373,6 +375,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._take_over(_fit.partial_fit(self, X, y, classes, sample_weight))
         return self
 
+    @on_own_terms()
     def decision_function(self, X):
         """Compute how much better each class is than the mean of all.
 
@@ -392,6 +395,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         scores = self._as_fitted()._class_scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
+    @on_own_terms()
     def predict(self, X):
         """Predict the label with the highest goodness.
 
@@ -408,6 +412,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         fitted = self._as_fitted()
         return fitted.classes_[fitted._class_scores(X, lambda scores: scores.argmax(axis=1))]
 
+    @on_own_terms()
     def predict_proba(self, X):
         """Estimate class probabilities.
 
@@ -427,6 +432,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
+    @on_own_terms()
     def predict_log_proba(self, X):
         """Estimate the logarithm of class probabilities.
 
@@ -443,6 +449,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         fitted = self._as_fitted()
         return fitted._class_scores(X, fitted._network.log_probabilities)
 
+    @on_own_terms()
     def layer_goodness(self, X):
         """Compute each layer's goodness of each sample under each label.
 
@@ -461,6 +468,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         network = fitted._network
         return network.compute(fitted._validate_samples(X), network.layer_goodness, dim=1)
 
+    @on_own_terms()
     def occlusion_predictor(self, X, *, fill):
         """Prepare exact and fast predictions for `X` with some of its features hidden.
 
@@ -486,8 +494,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         fitted = self._as_fitted()
         X = fitted._validate_samples(X)
+        fitted._network.compare_spread(X)
         return OcclusionPredictor(fitted._network, X, fill, classes=fitted.classes_)
 
+    @on_own_terms()
     def randomize_weights(self, random_state=None):
         """Return a copy whose network has forgotten what it learned.
 

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import check_array
+import torch
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import validate_data
 
+from skff._inputs import refuse_axes, refuse_masked
+from skff._locks import checks_lock
 from skff._memory import is_memory_mapped
 
 LARGEST_COPY = 2**28  # bytes: an array in memory is converted as a whole if its copy is no larger
@@ -90,16 +93,46 @@ def validate_features(estimator, X, y="no_validation", *, reset):
     ValueError
         On data that cannot be used, as `sklearn.utils.validation.validate_data`.
     """
+    X = as_array(X)
     stays, settings = _stays_as_stored(X), {"dtype": np.float32, "order": "C"}
     if stays:
         settings = {"dtype": None, "ensure_all_finite": False}
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
-        found = validate_data(estimator, X, y, reset=reset, **settings)
+    # What is too large for float32 becomes infinite, which is refused.
+    with np.errstate(over="ignore", invalid="ignore"):
+        with checks_lock:
+            found = validate_data(estimator, X, y, reset=reset, **settings)
         X, labels = found if isinstance(found, tuple) else (found, None)
         features = Features(X)
         for block in features.blocks(len(X)) if stays else ():
-            check_array(block, estimator=estimator, input_name="X")
+            assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
     return features if labels is None else (features, labels)
+
+
+def as_array(X):
+    """Return samples as something with the shape of an array.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Also a tensor, on any device.
+
+    Returns
+    -------
+    X : ndarray, DataFrame or sparse array
+        Not copied where it is one, or a tensor in main memory.
+
+    Raises
+    ------
+    ValueError
+        If values are masked, or if samples are not flat.
+    """
+    refuse_masked("X", X)
+    if isinstance(X, torch.Tensor):
+        X = (X.float() if X.dtype == torch.bfloat16 else X).detach().cpu().numpy()
+    elif not hasattr(X, "shape"):
+        X = np.asarray(X)
+    refuse_axes(X)
+    return X
 
 
 def _stays_as_stored(X):

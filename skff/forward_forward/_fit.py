@@ -13,20 +13,22 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from skff._locks import checks_lock
 from skff.forward_forward import _parameters as parameters
-from skff.forward_forward._batches import TrainingData, location_and_norm
+from skff.forward_forward._batches import TrainingData, location_and_norms
 from skff.forward_forward._calibration import probability_scale
 from skff.forward_forward._checkpoint import Checkpoint, Progress
 from skff.forward_forward._distributed import describe as describe_work
 from skff.forward_forward._distributed import make_team
 from skff.forward_forward._monitor import Monitor, describe
 from skff.forward_forward._network import Network
+from skff.forward_forward._outcome import warn_of_outcome
+from skff.forward_forward._scale import some_rows, warn_of_scale, warn_of_strange_samples
 from skff.forward_forward._targets import all_classes, check_same_task, check_task
-from skff.forward_forward._torch import computing, resolve_device
+from skff.forward_forward._torch import as_numpy, computing, resolve_device
 from skff.forward_forward._trainer import SCHEDULES, Trainer, inverse_sqrt
 from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.overlays import OVERLAYS, reads_label_everywhere
@@ -75,7 +77,7 @@ def fit(estimator, X, y, sample_weight):
     if go_on:
         network = _continued(estimator, task, rule)
     else:
-        network = _initialized(estimator, samples[0], task.classes, rule, generator)
+        network = _initialized(estimator, samples[0], task, rule, generator)
     history = list(estimator.history_) if go_on else []
     fitted = partial(_fitted_attributes, task, network, history)
     hook_arguments["reconstruction_attributes"] = lambda: copy.deepcopy(fitted())
@@ -83,6 +85,8 @@ def fit(estimator, X, y, sample_weight):
     interrupt = _train(
         estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments
     )
+    n_updates = count_epochs(history) * _updates_per_epoch(estimator, len(samples[0]))
+    warn_of_outcome(estimator, network, samples, n_updates=n_updates)
     return fitted(), interrupt
 
 
@@ -116,6 +120,7 @@ def partial_fit(estimator, X, y, classes, sample_weight):
     history = list(estimator.history_) if go_on else []
     if len(task.classes) > 1:
         history.append(_pass_once(estimator, trainer, rule, task.samples, len(history)))
+        warn_of_outcome(estimator, trainer.average, task.samples, n_updates=trainer.n_updates)
         if estimator.verbose and team.ranks.rank == 0:
             print(describe(history[-1], history[-1]["epoch"]), flush=True)
     return _fitted_attributes(task, trainer.average, history) | {"_trainer": trainer}
@@ -134,12 +139,13 @@ def _split(samples, estimator, random_state):
     if not estimator.early_stopping:
         return samples, None
     X, y, weight = samples
-    train, held_out = train_test_split(
-        np.arange(len(X)),
-        test_size=estimator.validation_fraction,
-        stratify=y,
-        random_state=random_state,
-    )
+    with checks_lock:
+        train, held_out = train_test_split(
+            np.arange(len(X)),
+            test_size=estimator.validation_fraction,
+            stratify=y,
+            random_state=random_state,
+        )
     parts = train, np.sort(held_out)  # all of it is read after every epoch: in a file's order
     return tuple((X[part], y[part], None if weight is None else weight[part]) for part in parts)
 
@@ -149,22 +155,24 @@ def _generator(estimator, random_state):
     return generator.manual_seed(int(random_state.randint(np.iinfo(np.int32).max)))
 
 
-def _initialized(estimator, X, classes, rule, generator):
+def _initialized(estimator, X, task, rule, generator):
     """Return a network with random weights, scaled for these samples."""
-    overlay = parameters.component(OVERLAYS, estimator.overlay)
-    keep = partial(overlay, n_classes=len(classes))
-    center, norm = location_and_norm(X, estimator.center, keep)
+    overlay, n_classes = parameters.component(OVERLAYS, estimator.overlay), len(task.classes)
+    keep = partial(overlay, n_classes=n_classes)
+    center, norm, largest = location_and_norms(X, estimator.center, keep)
+    warn_of_scale(X, keep, center, norm, task.seen.get("feature_names_in_"))
     sizes = [len(center), *parameters.layer_sizes(estimator.hidden_layer_sizes)]
-    parameters.check_memory(sizes, len(classes))
+    parameters.check_memory(sizes, n_classes)
     return Network.initialize(
         sizes,
-        len(classes),
+        n_classes,
         label_scale=estimator.label_scale,
         every_layer=reads_label_everywhere(overlay),
         generator=generator,
         head=estimator.readout != "goodness",
         center=center,
         input_scale=math.sqrt(len(center)) / norm,  # samples get an rms of about 1
+        largest_input=largest / norm,
         overlay=overlay,
         **_frozen(estimator, rule),
     )
@@ -175,7 +183,17 @@ def _continued(estimator, task, rule):
     check_same_task(estimator, task)
     network = estimator._network.to(resolve_device(estimator.device))
     vars(network).update(_frozen(estimator, rule))
+    _meet_samples(network, task.samples[0])
     return network
+
+
+def _meet_samples(network, X):
+    """Compare further samples with those of earlier fits, whose scale is kept."""
+    kept = network.keep(X.read(some_rows(len(X))))
+    sizes = np.linalg.norm(kept - as_numpy(network.center).astype(np.float64), axis=1)
+    largest = float(sizes.max() * network.input_scale / math.sqrt(kept.shape[1]))
+    warn_of_strange_samples(largest, network.largest_input)
+    network.largest_input = max(largest, network.largest_input)
 
 
 def _frozen(estimator, rule):
@@ -344,7 +362,7 @@ def _validation_score(network, held_out, layers, head):
     X, y, weight = held_out
     n_layers = layers.stop if len(layers) else None
     scores = network.compute(X, partial(network.scores, n_layers=n_layers, use_head=head))
-    return float(accuracy_score(y, scores.argmax(axis=1), sample_weight=weight))
+    return float(np.average(scores.argmax(axis=1) == y, weights=weight))
 
 
 class _Best:
@@ -376,6 +394,10 @@ class _Best:
         vars(self).update(state)
 
 
+def _updates_per_epoch(estimator, n_samples):
+    return math.ceil(n_samples / parameters.resolve_batch_size(estimator.batch_size, n_samples))
+
+
 # Stages of a partial fit
 
 
@@ -403,12 +425,13 @@ def _trainer_for_passes(estimator, team, task, rule, go_on):
         trainer.team = team
         for network in (trainer.network, trainer.average):
             vars(network).update(_frozen(estimator, rule))
+        _meet_samples(trainer.average, task.samples[0])
     else:
         generator = _generator(estimator, team.ranks.random_state(estimator.random_state))
         if go_on:
             average = _continued(estimator, task, rule)
         else:
-            average = _initialized(estimator, task.samples[0], task.classes, rule, generator)
+            average = _initialized(estimator, task.samples[0], task, rule, generator)
         layers, head = range(average.n_layers), bool(average.head)
         learning = average.to(average.device)
         trainer = _make_trainer(estimator, team, learning, layers, generator, head, average)

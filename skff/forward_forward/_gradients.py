@@ -242,7 +242,9 @@ def _draw_samples(strength, rule, generator, share):
     # Gathering rows costs more than it saves when most of them stay.
     if probability.sum() > MOST_DRAWN * len(strength):
         return None, None
-    draw = torch.rand(len(strength), generator=generator, dtype=strength.dtype)
+    draw = torch.rand(
+        strength.shape, generator=generator, dtype=strength.dtype, device=strength.device
+    )
     draw, probability = share.own(draw), share.own(probability)
     samples = torch.nonzero(draw < probability).squeeze(1)
     return samples, probability[samples].reciprocal_()

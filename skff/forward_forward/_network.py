@@ -18,6 +18,11 @@ import torch
 from scipy.special import log_softmax
 
 from skff._memory import in_chunks
+from skff.forward_forward._scale import (
+    some_rows,
+    warn_of_little_spread,
+    warn_of_strange_samples,
+)
 from skff.forward_forward._torch import as_numpy, as_tensor, as_writable_tensor, computing
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
@@ -26,6 +31,7 @@ CLASS_BLOCK = 64
 NARROW = 16  # units
 FEW_ROWS = 8
 SMALLEST_NORM = 1e-8  # of activities; silent ones are not divided by zero
+FARTHEST = 1e4  # root mean square of inputs over the largest in training: its goodness has 8 digits
 
 
 def rms_normalize(h, norm=None):
@@ -150,6 +156,8 @@ class Network:
         What is subtracted from the kept features, m.
     input_scale : float
         Factor s on them.
+    largest_input : float
+        Largest root mean square of a training sample's inputs f_0; their mean is 1.
     overlay : callable
         A value of `OVERLAYS` or one of the same form.
     goodness : callable
@@ -168,6 +176,7 @@ class Network:
         *,
         center,
         input_scale,
+        largest_input,
         overlay,
         goodness,
         skip_first=False,
@@ -177,6 +186,7 @@ class Network:
         self.layers = layers
         self.center = center
         self.input_scale = input_scale
+        self.largest_input = largest_input
         self.overlay = overlay
         self.goodness = goodness
         self.skip_first = skip_first
@@ -276,6 +286,35 @@ class Network:
     def rescale(self, x, factor=1.0):
         """Return kept features as the first layer reads them, f_0: centred and of rms `factor`."""
         return (x - self.center).mul_(self.input_scale * factor)
+
+    def inputs(self, x):
+        """Return kept features as the first layer reads them for a prediction, f_0.
+
+        A sample so far from the training samples that float32 would not hold its goodness is
+        brought nearer, in the same direction.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_kept)
+            Kept features.
+
+        Returns
+        -------
+        f : Tensor of shape (n, n_kept)
+            Inputs.
+        size : Tensor of shape (n,)
+            Root mean square of what `rescale` makes of each sample, in double precision.
+        """
+        f = self.rescale(x)
+        size = torch.linalg.vector_norm(f, dim=1).cpu().double().div_(math.sqrt(f.shape[1]))
+        farthest = FARTHEST * self.largest_input
+        is_far = ~(size <= farthest)  # what overflows is far, too
+        if is_far.any():
+            direction = x[is_far.to(x.device)].cpu().double() - self.center.cpu().double()
+            norm = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
+            f[is_far.to(f.device)] = (direction * (farthest * math.sqrt(f.shape[1]) / norm)).to(f)
+            size[is_far] = norm.squeeze(1) * (self.input_scale / math.sqrt(f.shape[1]))
+        return f, size
 
     # Which class wins
 
@@ -444,7 +483,7 @@ class Network:
         X : Features of shape (n, n_features)
             Samples, read chunk by chunk.
         function : callable
-            Output of `rescale` -> Tensor.
+            Output of `inputs` -> Tensor of finite numbers.
         dim : int, default=0
             The axis of the samples in that tensor.
         finish : callable, default=identity
@@ -455,21 +494,46 @@ class Network:
         -------
         output : ndarray
             The function of all samples.
+
+        Raises
+        ------
+        ValueError
+            If numbers overflow.
+
+        Warns
+        -----
+        ScaleWarning
+            If samples are far from where the training samples were.
         """
-        output = None
+        output, largest = None, 0.0
 
         def write(rows):
-            nonlocal output
+            nonlocal output, largest
             x = as_tensor(self.keep(X.read(rows))).to(self.device)
-            chunk = finish(function(self.rescale(x)).cpu().numpy())
+            inputs, size = self.inputs(x)
+            chunk = function(inputs)
+            if not chunk.isfinite().all():
+                raise ValueError(
+                    "Got goodness or logits that are not finite, but expected those of a network "
+                    "that has learned: fit it with a lower learning_rate_init or label_scale."
+                )
+            chunk = finish(chunk.cpu().numpy())
             if output is None:
                 shape = [*chunk.shape[:dim], len(X), *chunk.shape[dim + 1 :]]
                 output = np.empty(shape, chunk.dtype)
             output[*[slice(None)] * dim, rows] = chunk
+            largest = max(largest, float(size.max()))
 
         with computing(self.device), torch.inference_mode():
             in_chunks(write, len(X), X.rows_per_block(self.rows_per_chunk()))
+        warn_of_strange_samples(largest, self.largest_input)
         return output
+
+    def compare_spread(self, X):
+        """Warn if samples, `Features` (n, n_features), differ by less than the training samples."""
+        center = as_numpy(self.center).astype(np.float64)
+        inputs = (self.keep(X.read(some_rows(len(X)))) - center) * self.input_scale
+        warn_of_little_spread(inputs, is_centered=bool(center.any()))
 
     def rows_per_chunk(self):
         """Return how many samples to pass through the layers at once."""

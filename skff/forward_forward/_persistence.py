@@ -127,6 +127,7 @@ def _encode_network(prefix, network, arrays):
     return {
         "label_amplitudes": [float(layer.label_amplitude) for layer in network.layers],
         "input_scale": float(network.input_scale),
+        "largest_input": float(network.largest_input),
         "probability_scale": float(network.probability_scale),
         "overlay": encode("overlay", network.overlay, arrays, COMPONENTS["overlay"]),
         "goodness": encode("goodness", network.goodness, arrays, COMPONENTS["goodness"]),
@@ -261,13 +262,14 @@ def _check_history(history, n_layers):
 
 
 def _decode_network(prefix, node, arrays, n_features, n_classes):
-    names = {"label_amplitudes", "input_scale", "probability_scale", "overlay", "goodness"}
-    check_fields(prefix, node, names | {"skip_first", "has_head"})
+    names = {"label_amplitudes", "input_scale", "largest_input", "probability_scale", "overlay"}
+    check_fields(prefix, node, names | {"goodness", "skip_first", "has_head"})
     overlay = decode(node["overlay"], arrays, COMPONENTS["overlay"])
     goodness = decode(node["goodness"], arrays, COMPONENTS["goodness"])
     if not (callable(overlay) and callable(goodness)):
         raise ValueError(f"its {prefix} has no overlay or no goodness")
     check_number("input_scale", node["input_scale"], 0)
+    check_number("largest_input", node["largest_input"], 0)
     check_number("probability_scale", node["probability_scale"], 0, LARGEST)
     for name in ("skip_first", "has_head"):
         check_type(name, node[name], bool)
@@ -298,6 +300,7 @@ def _decode_network(prefix, node, arrays, n_features, n_classes):
         layers,
         center=center,
         input_scale=node["input_scale"],
+        largest_input=node["largest_input"],
         overlay=overlay,
         goodness=goodness,
         skip_first=node["skip_first"],

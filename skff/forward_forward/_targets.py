@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from sklearn.utils import column_or_1d
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
+from skff._inputs import refuse_masked
+from skff._locks import checks_lock
+from skff._warnings import warn
+from skff.exceptions import ScaleWarning
 from skff.forward_forward import _parameters as parameters
-from skff.forward_forward._features import validate_features
+from skff.forward_forward._features import as_array, validate_features
+from skff.forward_forward._scale import warn_of_rounding
 from skff.forward_forward.overlays import OVERLAYS
 
 N_TRIED = 100  # samples that an overlay is tried on
@@ -67,11 +74,12 @@ def check_task(estimator, X, y, sample_weight, rule, *, go_on, classes=None):
     # scikit-learn's validation sets attributes: on a stand-in, since the fit may fail yet.
     stand_in = object.__new__(type(estimator))
     vars(stand_in).update(vars(estimator))
-    X, y = validate_features(stand_in, X, y, reset=not go_on)
-    check_classification_targets(y)
-    if go_on and classes is None:
-        classes = np.unique(y)
-    classes, y = encode_labels(column_or_1d(y, warn=True), classes)
+    given, y = as_array(X), read_labels(y)
+    X, y = validate_features(stand_in, given, y, reset=not go_on)
+    with checks_lock:
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+    classes, y = encode_labels(y, np.unique(y) if go_on and classes is None else classes)
     n_kept = _check_kept(estimator, X, len(classes))
     parameters.check_components(rule, len(classes))
     used, weight = combine_weights(y, classes, sample_weight, estimator.class_weight)
@@ -79,7 +87,48 @@ def check_task(estimator, X, y, sample_weight, rule, *, go_on, classes=None):
         X, y = X[used], y[used]
     names = ("n_features_in_", "feature_names_in_")
     seen = {name: getattr(stand_in, name) for name in names if hasattr(stand_in, name)}
+    warn_of_rounding(given, seen.get("feature_names_in_"))
     return Task((X, y, weight), classes, n_kept, seen)
+
+
+def read_labels(y):
+    """Return labels as an array, where they are one, without judging what they may be.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    y : array-like of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If labels are masked or missing, or of types that have no common order.
+    """
+    refuse_masked("y", y)
+    if isinstance(y, torch.Tensor):
+        return y.detach().cpu().numpy()
+    labels = np.asarray(y) if hasattr(y, "__len__") else np.empty(0)
+    if labels.dtype != object or labels.ndim != 1:
+        return y
+    missing = [k for k, label in enumerate(labels) if label is None or is_pandas_na(label)]
+    missing += [k for k, label in enumerate(labels) if is_scalar_nan(label)]
+    if missing:
+        raise ValueError(
+            f"Got y with {len(missing)} missing labels, such as number {missing[0]}, but expected "
+            "a label for each sample: leave the others out."
+        )
+    try:
+        np.unique(labels)
+    except TypeError:
+        types = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(
+            f"Got labels of the types {types}, but expected labels that can be sorted: convert "
+            "them to one type, as with y.astype(str)."
+        ) from None
+    return y
 
 
 def _check_kept(estimator, X, n_classes):
@@ -214,7 +263,7 @@ def combine_weights(y, classes, sample_weight, class_weight):
     used : ndarray of shape (n_samples,), bool, or None
         Samples of positive weight; None where all count.
     weight : ndarray of shape (n_used,) or None
-        Their weights; None where all are equal.
+        Their weights, the largest of which is 1; None where all are equal.
 
     Raises
     ------
@@ -223,20 +272,42 @@ def combine_weights(y, classes, sample_weight, class_weight):
     """
     if sample_weight is None and class_weight is None:
         return None, None
-    weight = _check_sample_weight(
-        sample_weight, y, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=True
-    )
+    refuse_masked("sample_weight", sample_weight)
+    with checks_lock:
+        weight = _check_sample_weight(
+            sample_weight,
+            y,
+            dtype=np.float64,
+            ensure_non_negative=True,
+            allow_all_zero_weights=True,
+        )
+    is_positive = weight > 0
+    weight = _over_largest(weight)  # so that products stay within the range of numbers
     if class_weight is not None:
         by_class = compute_class_weight(class_weight, classes=classes, y=classes[y])
         if not np.isfinite(by_class).all() or (by_class < 0).any():
             raise ValueError(
                 f"Got class_weight={class_weight!r}, but expected finite weights of at least 0."
             )
-        weight = weight * by_class[y]
-    used = weight > 0
-    if not used.any():
+        is_positive &= by_class[y] > 0
+        weight = _over_largest(weight * _over_largest(by_class)[y])
+    if not weight.any():
         raise ValueError(
             "Got sample weights that, with the class weights, are all zero, but expected at least "
             "one positive weight."
         )
+    used = weight > np.finfo(np.float32).tiny
+    n_lost = np.count_nonzero(is_positive) - np.count_nonzero(used)
+    if n_lost:
+        warn(
+            f"Got sample weights, {n_lost} of {len(weight)}, of less than 1e-38 of the largest, "
+            "which float32 does not hold: left these samples out. Bring the weights nearer to each "
+            "other, or set these to 0.",
+            ScaleWarning,
+        )
     return (None, weight) if used.all() else (used, weight[used])
+
+
+def _over_largest(weight):
+    """Return non-negative weights over the largest of them, or zeros as they are."""
+    return weight / weight.max() if weight.any() else weight

@@ -1,17 +1,23 @@
 """What skff asks of torch: devices, precision, threads, and the way to and from NumPy."""
 
-import threading
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
+
+from skff._locks import process_wide_lock
 
 PRECISIONS = ("highest", "high", "medium")  # strictest first
+STRICT = ("none", "ieee")  # what torch calls float32 of a backend that nothing has changed
 
-_precision_lock = threading.Lock()
+_precision_lock = process_wide_lock()
 _precisions_in_use = []  # of all computations that run now, in any thread
-_precision_before = None
+_precision_before = _precision_set = None
 
 
 def resolve_device(device):
@@ -60,12 +66,22 @@ def _best_device():
 
 
 @contextmanager
+def on_own_terms():
+    """Run as ever where the caller is in inference mode or lets NumPy raise on underflow.
+
+    Usable as a decorator. Tensors that are made in inference mode could never be trained.
+    """
+    with torch.inference_mode(False), np.errstate(all="warn", under="ignore"):
+        yield
+
+
+@contextmanager
 def computing(device, precision="highest"):
     """Compute without autograd, in float32 whatever autocast and torch's precision are set to.
 
     torch's precision of float32 products is a switch of the whole process. While several threads
     are in such a block it stands at the strictest precision that one of them asks for; when the
-    last one leaves, it is what it was before.
+    last one leaves, it is what it was before, unless someone else has changed it meanwhile.
 
     Parameters
     ----------
@@ -75,23 +91,77 @@ def computing(device, precision="highest"):
         "high" allows TF32 on CUDA; "medium" as "highest": who wants bfloat16 rounds its operands.
     """
     precision = "highest" if precision == "medium" else precision
-    _change_precision(_precisions_in_use.append, precision)
+    _begin(precision)
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        _change_precision(_precisions_in_use.remove, precision)
+        _end(precision)
 
 
-def _change_precision(change, precision):
-    global _precision_before
+def _begin(precision):
+    global _precision_before, _precision_set
     with _precision_lock:
+        now = _read_precision()
         if not _precisions_in_use:
-            _precision_before = torch.get_float32_matmul_precision()
-        change(precision)
-        strictest = min(_precisions_in_use, key=PRECISIONS.index, default=_precision_before)
-        if torch.get_float32_matmul_precision() != strictest:
-            torch.set_float32_matmul_precision(strictest)
+            _precision_before = now
+        _precisions_in_use.append(precision)
+        _precision_set = _ask_for_strictest(now)
+
+
+def _end(precision):
+    global _precision_set
+    with _precision_lock:
+        _precisions_in_use.remove(precision)
+        now = _read_precision()
+        if now != _precision_set:
+            return  # it is no longer ours
+        if _precisions_in_use:
+            _precision_set = _ask_for_strictest(now)
+        elif now != _precision_before:
+            _restore_precision(_precision_before)
+
+
+def _read_precision():
+    """Return the precision of all backends, None where they differ, and that of each backend."""
+    try:
+        common = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set backend by backend
+        common = None
+    return common, [backend.fp32_precision for backend in _backends()]
+
+
+@cache
+def _backends():
+    """Return what has a precision of its own, which torch before 2.9 has not."""
+    matmuls = torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
+    return [matmul for matmul in matmuls if hasattr(matmul, "fp32_precision")]
+
+
+def _ask_for_strictest(now):
+    """Set the precision to the strictest one in use; return what torch then says."""
+    precision = min(_precisions_in_use, key=PRECISIONS.index)
+    common, of_backends = now
+    is_strict = precision != "highest" or all(own in STRICT for own in of_backends)
+    if common in (None, precision) and is_strict:
+        return now
+    if common not in (None, precision):
+        torch.set_float32_matmul_precision(precision)
+    for backend in _backends() if precision == "highest" else ():
+        if backend.fp32_precision not in STRICT:
+            backend.fp32_precision = "ieee"
+    return _read_precision()
+
+
+def _restore_precision(state):
+    common, of_backends = state
+    if common not in (None, _read_precision()[0]):
+        torch.set_float32_matmul_precision(common)
+    for backend, before in zip(_backends(), of_backends, strict=True):
+        if backend.fp32_precision != before:
+            backend.fp32_precision = "none"  # as all backends: what torch says of those unchanged
+        if backend.fp32_precision != before:
+            backend.fp32_precision = before
 
 
 def multiplies_bfloat16(device):
@@ -138,11 +208,8 @@ def map_on_threads(function, pieces, device):
     n_threads = torch.get_num_threads()
     if device.type != "cpu" or min(n_threads, len(pieces)) < 2:
         return [function(*piece) for piece in pieces]
-    try:
-        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=[1]) as pool:
-            return list(pool.map(lambda piece: function(*piece), pieces))
-    finally:
-        torch.set_num_threads(n_threads)
+    with ThreadPoolExecutor(n_threads, initializer=_compute_alone) as pool:
+        return list(pool.map(lambda piece: function(*piece), pieces))
 
 
 def on_one_thread(function, *args):
@@ -159,12 +226,37 @@ def on_one_thread(function, *args):
     output : object
         What the function returns.
     """
-    n_threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=[1]) as pool:
-            return pool.submit(function, *args).result()
-    finally:
-        torch.set_num_threads(n_threads)
+    with ThreadPoolExecutor(1, initializer=_compute_alone) as pool:
+        return pool.submit(function, *args).result()
+
+
+def _compute_alone():
+    """Let torch use no other thread for what this one computes.
+
+    `torch.set_num_threads` would do so for the whole process: threads that start meanwhile keep
+    what they find, and MKL has one number for all.
+    """
+    torch.get_num_threads()  # a thread's first call sets its number
+    _openmp().limit(limits=1)
+    mkl = _set_mkl_threads_of_this_thread()
+    if mkl is not None:
+        mkl(1)
+
+
+@cache
+def _openmp():
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@cache
+def _set_mkl_threads_of_this_thread():
+    """Return MKL's function for that, None where torch comes without MKL or hides it."""
+    for path in (Path(torch.__file__).parent / "lib").glob("*torch_cpu.*"):
+        try:
+            return ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+        except (OSError, AttributeError):
+            continue
+    return None
 
 
 def as_tensor(X):

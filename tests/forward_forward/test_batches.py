@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from strategies import matrices
 
 from skff import FFClassifier
-from skff.forward_forward._batches import drop_features, location_and_norm
+from skff.forward_forward._batches import drop_features, location_and_norms
 from skff.forward_forward._features import Features
 from skff.forward_forward.overlays import OVERLAYS
 
@@ -78,28 +78,26 @@ def test_auto_dropout_is_for_many_features(n_features, share):
 
 def test_mean_and_norm_of_known_samples():
     X = np.float32([[3, 4], [0, 0], [5, 12]])
-    mean, norm = location_and_norm(Features(X), center=False, keep=np.asarray)
+    mean, norm, largest = location_and_norms(Features(X), center=False, keep=np.asarray)
     assert (mean == 0).all()
-    assert norm == pytest.approx(6)
-    mean, norm = location_and_norm(Features(X + np.float32([10, 20])), center=True, keep=np.asarray)
+    assert (norm, largest) == pytest.approx((6, 13))
+    shifted = Features(X + np.float32([10, 20]))
+    mean, norm, largest = location_and_norms(shifted, center=True, keep=np.asarray)
     np.testing.assert_allclose(mean, [10 + 8 / 3, 20 + 16 / 3])
-    assert norm == pytest.approx(np.linalg.norm(X - X.mean(axis=0), axis=1).mean(), rel=1e-6)
+    norms = np.linalg.norm(X - X.mean(axis=0), axis=1)
+    assert (norm, largest) == pytest.approx((norms.mean(), norms.max()), rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e-20, 1e20])
 def test_equal_samples_have_norm_1_about_their_mean(value):
-    assert (
-        location_and_norm(
-            Features(np.full((7, 3), value, np.float32)), center=True, keep=np.asarray
-        )[1]
-        == 1
-    )
+    X = Features(np.full((7, 3), value, np.float32))
+    assert location_and_norms(X, center=True, keep=np.asarray)[1:] == (1, 1)
 
 
 def test_the_norm_of_many_samples_is_that_of_all_of_them():
     X = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
     expected = np.linalg.norm(X - X.mean(axis=0, dtype=np.float64), axis=1).mean()
-    assert location_and_norm(Features(X), center=True, keep=np.asarray)[1] == pytest.approx(
+    assert location_and_norms(Features(X), center=True, keep=np.asarray)[1] == pytest.approx(
         expected
     )
 

@@ -123,6 +123,7 @@ def test_probabilities_from_smoothed_labels_are_a_sharper_softmax_than_the_loss(
     np.testing.assert_allclose(scale, scale.mean(), rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 def test_log_probabilities_are_finite_where_probabilities_are_0():
     X, _, clf = fitted()
     far = 1e4 * X
@@ -211,6 +212,7 @@ def test_outputs_ignore_batch_company_and_row_order(method, params):
     np.testing.assert_allclose(alone, whole, **tolerance)
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 @every_readout
 def test_predictions_ignore_batch_company_and_row_order(params):
     X, _, clf = fitted(**params)
@@ -333,6 +335,7 @@ def test_settings_of_a_component_count():
         assert not same_weights(*fits)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("params", READOUTS)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_parameters_set_after_fit_change_no_prediction_until_the_next(method, params):
@@ -410,6 +413,7 @@ def test_adding_a_constant_to_a_feature_changes_no_prediction():
     assert not np.allclose(kept, expected, rtol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 def test_warm_start_keeps_the_scale_of_the_first_fit():
     X, y = gaussian_classes()
     clf = tiny_classifier(warm_start=True).fit(X, y)

@@ -291,7 +291,7 @@ def bad_data():
         "no samples": (X[:0], y[:0], ValueError, r"0 sample.*minimum of 1"),
         "no features": (X[:, :0], y, ValueError, r"0 feature.*minimum of 1"),
         "1-D": (X[0], y, ValueError, "Expected 2D array, got 1D"),
-        "3-D": (X[None], y, ValueError, "dim 3.*<= 2"),
+        "3-D": (X[None], y, ValueError, r"\(1, 60, 6\).*reshape\(len\(X\), -1\)"),
         "sparse": (csr_array(X), y, TypeError, "Sparse data.*dense data is required"),
         "words": (np.full(X.shape, "word"), y, ValueError, "could not convert string.*'word'"),
         "complex": (X + 1j, y, ValueError, "Complex data not supported"),

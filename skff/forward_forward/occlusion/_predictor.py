@@ -184,7 +184,7 @@ class _Block:
         changed = (hidden != 0).any(2)
         self.counts["pairs"] += changed.numel()
         self.counts["unchanged"] += int((~changed).sum())
-        inputs = self.network.rescale(self.x)
+        inputs, _ = self.network.inputs(self.x)
         Z = self.network.layers[0].pre_activations(inputs)
         scores = self.network.scores_from(Z)
         self.best = scores.argmax(1).unsqueeze(1).repeat(1, len(self.block))
@@ -266,7 +266,7 @@ class _Block:
                 is_hidden = self.x.new_zeros(len(windows), n_features + 1, dtype=bool)
                 is_hidden = is_hidden.scatter_(1, self.block[windows], True)[:, :-1]
                 copies = torch.where(is_hidden, self.fill[k % len(self.fill)], self.x[k])
-                scores = self.network.scores(self.network.rescale(copies))
+                scores = self.network.scores(self.network.inputs(copies)[0])
                 self.counts["exact_class_evaluations"] += scores.numel()
                 self.best[k, windows] = scores.argmax(1)
 

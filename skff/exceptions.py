@@ -1,0 +1,23 @@
+"""Warnings of skff where scikit-learn's own do not fit.
+
+Beside these, skff raises and warns with scikit-learn's
+:class:`~sklearn.exceptions.NotFittedError`, :class:`~sklearn.exceptions.ConvergenceWarning` and
+:class:`~sklearn.exceptions.DataConversionWarning`.
+"""
+
+__all__ = ["ChanceLevelWarning", "ScaleWarning"]
+
+
+class ScaleWarning(UserWarning):
+    """Numbers are on a scale on which they are lost: beside others, or beside those of the fit.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skff.exceptions import ScaleWarning
+    >>> warnings.simplefilter("error", ScaleWarning)  # whoever would rather have an error
+    """
+
+
+class ChanceLevelWarning(UserWarning):
+    """An estimator to be explained predicts no better than chance."""

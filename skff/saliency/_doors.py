@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -159,13 +160,14 @@ def open_door(task):
     samples = task.samples
     if door is None or not samples.is_table or not isinstance(samples.fill, FixedFill):
         return None, None
-    if samples.is_very_large or (samples.is_large and samples.is_in_file):
-        predictor = PartwisePredictor(door, samples)
-        opened = predictor.open(samples.probe_rows).opened
-    else:
-        values = samples.values.astype(samples.dtype, copy=False)
-        predictor = opened = door(samples.restore(values), fill=samples.fill.array)
     name = type(task.estimator).__name__
+    try:
+        predictor, opened = _open(door, samples)
+    except MemoryError:
+        raise
+    except Exception as error:  # of code that is not ours, which may fail in any way
+        reason = f"{type(error).__name__} ({error}) from the occlusion_predictor of {name}"
+        return None, f"Got {reason}, but expected a predictor"
     if not isinstance(opened, OcclusionPredictor):
         return None, (
             f"Got {type(opened).__name__} from the occlusion_predictor of {name}, but expected "
@@ -185,6 +187,16 @@ def open_door(task):
         where = "with some windows hidden"
         return None, f"Got {difference} from the occlusion_predictor of {name} {where}, {expected}"
     return predictor, None
+
+
+def _open(door, samples):
+    """Return a predictor for all samples, and what the door itself returned for some of them."""
+    if samples.is_very_large or (samples.is_large and samples.is_in_file):
+        predictor = PartwisePredictor(door, samples)
+        return predictor, predictor.open(samples.probe_rows).opened
+    values = samples.values.astype(samples.dtype, copy=False)
+    predictor = door(samples.restore(values), fill=samples.fill.array)
+    return predictor, predictor
 
 
 class PartwisePredictor:
@@ -242,6 +254,8 @@ def read_labels(predictor, rows, windows):
             f"Got {type(answer).__name__} from predict_many, but expected a pair: an array of "
             "labels and a dict of counts."
         )
+    if not all(isinstance(count, Real) for count in answer[1].values()):
+        raise ValueError(f"Got counts {answer[1]} from predict_many, but expected numbers.")
     labels, shape = np.asarray(answer[0]), (len(windows), len(rows))
     if labels.shape != shape:
         raise ValueError(
@@ -255,8 +269,10 @@ def _difference(predictor, rows, windows, expected):
     """Return in what the predictor's answer differs from the `expected` labels, or None."""
     try:
         labels, counts = read_labels(predictor, rows, windows)
-    except ValueError as error:
-        return f"an answer that is none ({error})"
+    except MemoryError:
+        raise
+    except Exception as error:  # of code that is not ours, which may fail in any way
+        return f"an answer that is none ({type(error).__name__}: {error})"
     same = labels == expected
     n_wrong = labels.size - int(np.sum(same)) if np.shape(same) == labels.shape else labels.size
     # Where two classes' scores agree to rounding, no label is the right one.

@@ -135,7 +135,9 @@ def _read_array(X):
     is_frame = hasattr(X, "iloc")
     values = X.to_numpy() if is_frame else np.asarray(X)
     if is_frame and values.dtype == object:
-        values = X.to_numpy(na_value=np.nan)
+        is_numeric = all(getattr(dtype, "kind", "O") in "biuf" for dtype in X.dtypes)
+        # Numbers and booleans side by side are numbers, as they are to the estimator.
+        values = X.to_numpy(dtype=float if is_numeric else None, na_value=np.nan)
     if values.ndim < 2:
         raise ValueError(
             f"Got X of shape {values.shape}, but expected at least 2 axes: (n_samples, ...)."
@@ -161,6 +163,8 @@ def _check_weight(sample_weight, n_samples):
     """Return `sample_weight` as a float64 vector whose largest value is 1, or None."""
     if sample_weight is None:
         return None
+    if np.iscomplexobj(sample_weight):
+        raise ValueError("Got complex sample_weight, but expected real numbers.")
     weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != (n_samples,):
         raise ValueError(
@@ -364,9 +368,23 @@ def _make_restore(X, sample_shape, fill):
     if not hasattr(X, "iloc"):
         return partial(_to_shape, sample_shape=sample_shape)
     columns = [None] * len(X.dtypes) if fill is None else fill.T
+    for name, dtype, column in zip(X.columns, X.dtypes, columns, strict=True):
+        _check_category(name, dtype, column)
     fits = [_holds(dtype, column) for dtype, column in zip(X.dtypes, columns, strict=True)]
     types = {k: dtype for k, (dtype, fit) in enumerate(zip(X.dtypes, fits, strict=True)) if fit}
     return partial(_to_frame, frame_type=type(X), columns=X.columns, types=types)
+
+
+def _check_category(name, dtype, values):
+    """Raise ValueError if the fill of a categorical column is none of its categories."""
+    if values is None or not hasattr(dtype, "categories"):
+        return
+    unknown = [one for one in values if one == one and one not in dtype.categories]
+    if unknown:
+        raise ValueError(
+            f"Got fill {unknown[0]!r} for the column {name!r}, but expected one of its categories "
+            f"{list(dtype.categories)}: give each column a value of its own, or use fill='permute'."
+        )
 
 
 def _holds(dtype, values):

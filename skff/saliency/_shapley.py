@@ -472,7 +472,7 @@ def _walk(task, rows, hides, n_pairs, seed):
     samples, n_players = task.samples, len(hides)
     shape = 2, n_pairs, len(rows), n_players
     walkers = np.tile(rows, 2 * n_pairs)  # a sample for each of its orders
-    values, fill = samples.values[walkers], samples.fill.array
+    values, fill = np.tile(samples.take(rows), (2 * n_pairs, 1)), samples.fill.array
     fill = fill if len(fill) == 1 else fill[walkers]
     places = np.random.RandomState(seed).random_sample(shape[1:]).argsort(axis=-1)
     places = np.stack([places, n_players - 1 - places]).reshape(-1, n_players)

@@ -94,7 +94,32 @@ class NoMethod:
         pass
 
 
-PREDICTORS = [AlwaysWrong, Strings, Short, NoCounts, WrongWhenHidden, NoMethod]
+class Closed(LinearPredictor):
+    def __init__(self, *args):
+        raise NotImplementedError("not for this model")
+
+
+class Fails(LinearPredictor):
+    def predict_many(self, rows, windows):
+        raise IndexError("out of range")
+
+
+class Words(LinearPredictor):
+    def predict_many(self, rows, windows):
+        return super().predict_many(rows, windows)[0], {"speed": "fast"}
+
+
+PREDICTORS = [
+    AlwaysWrong,
+    Strings,
+    Short,
+    NoCounts,
+    WrongWhenHidden,
+    NoMethod,
+    Closed,
+    Fails,
+    Words,
+]
 OWN_PREDICTIONS = {
     "subclass": lambda X, y: RejectsUnsure((20,), max_iter=3, random_state=0).fit(X, y),
     "transforms": lambda X, y: Inverts((20,), max_iter=3, random_state=0).fit(X, y),

@@ -548,6 +548,7 @@ BAD = [
     ({"sample_weight": np.zeros(6)}, ValueError, "zero everywhere"),
     ({"sample_weight": -np.ones(6)}, ValueError, "negative"),
     ({"sample_weight": np.full(6, np.nan)}, ValueError, "non-finite"),
+    ({"sample_weight": np.ones(6) + 1j}, ValueError, "complex sample_weight"),
     ({"sample_weight": np.ones(5)}, ValueError, r"sample_weight of shape \(5,\)"),
 ]
 

@@ -2,11 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency.oracle import LinearClassifier
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, StandardScaler
 
 from skff import FFClassifier
 from skff.saliency import ADSExplainer
@@ -106,3 +108,31 @@ def test_a_step_that_mixes_features_is_left_to_the_predict_engine(digits):
     assert ADSExplainer(model).explain(X[300:350], y[300:350]).engine == "predict"
     with pytest.raises(ValueError, match="Pipeline.*occlusion_predictor.*scalers"):
         ADSExplainer(model, engine="incremental").explain(X[300:350], y[300:350])
+
+
+@pytest.mark.parametrize("fill", ["mean", "conditional", 0.5])
+def test_booleans_beside_numbers_are_numbers(fill):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=60), "is_new": rng.random(60) < 0.5})
+    X["count"] = pd.array(rng.integers(0, 5, 60), dtype="Int64")
+    y = (X["size"] + X["is_new"] > 0.5).astype(int)
+    model = LogisticRegression().fit(X, y)
+    found = ADSExplainer(model, window_shape=1, fill=fill).explain(X, y)
+    as_numbers = X.astype(float)
+    plain = LogisticRegression().fit(as_numbers, y)
+    expected = ADSExplainer(plain, window_shape=1, fill=fill).explain(as_numbers, y)
+    np.testing.assert_array_equal(found.importances, expected.importances)
+
+
+def test_a_fill_that_is_no_category_is_named():
+    X = pd.DataFrame({"kind": pd.Categorical(["a", "b"] * 10), "size": np.arange(20.0)})
+    y = np.arange(20) % 2
+    encode = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+    model = make_pipeline(encode, LogisticRegression(max_iter=500)).fit(X, y)
+    with pytest.raises(ValueError, match=r"fill 0.0 for the column 'kind'.*\['a', 'b'\]"):
+        ADSExplainer(model, window_shape=1).explain(X, y)
+    fill = np.array(["b", 3.0], dtype=object)  # a value of its own for each column
+    found = ADSExplainer(model, window_shape=1, fill=fill).explain(X, y)
+    hidden = X.assign(kind=pd.Categorical(["b"] * 20, categories=["a", "b"]))
+    assert found.importances[0] == pytest.approx(model.score(X, y) - model.score(hidden, y))
+    assert found.importances[0] > 0.3

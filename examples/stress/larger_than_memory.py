@@ -150,7 +150,7 @@ def parse():
     parser.add_argument("--smoke", action="store_true", help="small files, in seconds")
     args = parser.parse_args()
     if args.smoke:
-        args.megabytes, args.allowed = 130, 120
+        args.megabytes, args.allowed = 200, 180
     return args
 
 

@@ -189,7 +189,7 @@ def _continued(estimator, task, rule):
 
 def _meet_samples(network, X):
     """Compare further samples with those of earlier fits, whose scale is kept."""
-    kept = network.keep(X.read(some_rows(len(X))))
+    kept = network.keep(X.read(some_rows(X)))
     sizes = np.linalg.norm(kept - as_numpy(network.center).astype(np.float64), axis=1)
     largest = float(sizes.max() * network.input_scale / math.sqrt(kept.shape[1]))
     warn_of_strange_samples(largest, network.largest_input)

@@ -532,7 +532,7 @@ class Network:
     def compare_spread(self, X):
         """Warn if samples, `Features` (n, n_features), differ by less than the training samples."""
         center = as_numpy(self.center).astype(np.float64)
-        inputs = (self.keep(X.read(some_rows(len(X)))) - center) * self.input_scale
+        inputs = (self.keep(X.read(some_rows(X))) - center) * self.input_scale
         warn_of_little_spread(inputs, is_centered=bool(center.any()))
 
     def rows_per_chunk(self):

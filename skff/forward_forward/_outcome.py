@@ -34,7 +34,7 @@ def warn_of_outcome(estimator, network, samples, *, n_updates):
         Number of updates of each layer; after less than 100 a network need not know anything yet.
     """
     X, y, weight = samples
-    rows = some_rows(len(y))
+    rows = some_rows(X)
     X, y = X if isinstance(rows, slice) else X[rows], y[rows]
     if len(y) < FEWEST or y.min() == y.max():
         return

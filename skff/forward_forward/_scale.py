@@ -6,7 +6,8 @@ from sklearn.utils import _safe_indexing
 from skff._warnings import warn
 from skff.exceptions import ScaleWarning
 
-N_LOOKED_AT = 256  # samples
+N_LOOKED_AT, FEWEST_LOOKED_AT = 256, 32  # samples
+N_VALUES = 2**19  # of these samples together
 SWAMPING = 100  # variance of a few features over that of all others together
 OUTLYING = 50  # mean distance from the mean over the median distance of two samples
 UNRESOLVED = 0.1  # rounding error over standard deviation
@@ -16,11 +17,23 @@ FEWEST_TO_COMPARE = 10  # samples
 MOST_NAMED = 5
 
 
-def some_rows(n_samples):
-    """Return up to 256 different random rows, the same each time, in order; a slice if all."""
-    if n_samples <= N_LOOKED_AT:
-        return slice(None)
-    return np.sort(np.random.RandomState(0).choice(n_samples, N_LOOKED_AT, replace=False))
+def some_rows(X):
+    """Return up to 256 different random rows of X, the same each time, in order.
+
+    Parameters
+    ----------
+    X : array-like or Features of shape (n_samples, n_features)
+        Of many features fewer rows are taken, for what is looked at is held in double precision.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_rows,)
+    """
+    n_samples, n_features = X.shape
+    n_rows = max(FEWEST_LOOKED_AT, min(N_LOOKED_AT, N_VALUES // n_features))
+    if n_samples <= n_rows:
+        return np.arange(n_samples)
+    return np.sort(np.random.RandomState(0).choice(n_samples, n_rows, replace=False))
 
 
 def warn_of_rounding(X, names):
@@ -35,7 +48,7 @@ def warn_of_rounding(X, names):
     """
     if np.can_cast(X.dtype if isinstance(X, np.ndarray) else object, np.float32):
         return
-    values = np.asarray(_safe_indexing(X, some_rows(len(X))), dtype=np.float64)
+    values = np.asarray(_safe_indexing(X, some_rows(X)), dtype=np.float64)
     largest = np.abs(values).max(axis=0)
     errors = (values.astype(np.float32) - values) / np.where(largest > 0, largest, 1)
     deviation = (values / np.where(largest > 0, largest, 1)).std(axis=0)
@@ -68,12 +81,12 @@ def warn_of_scale(X, keep, center, norm, names):
     names : ndarray of shape (n_features,) or None
         Of the features.
     """
-    rows = some_rows(len(X))
+    rows = some_rows(X)
     kept = keep(X.read(rows)).astype(np.float64)
     order = np.random.RandomState(0).permutation(len(kept))
     apart = np.median(np.linalg.norm(kept - kept[order], axis=1))
     if 0 < OUTLYING * apart < norm:
-        blocks = (keep(block) - center for block in X.blocks(N_LOOKED_AT))
+        blocks = (keep(block) - center for block in X.blocks(FEWEST_LOOKED_AT))
         farthest = np.concatenate([np.linalg.norm(block, axis=1) for block in blocks]).argmax()
         warn(
             f"Got X with samples, such as number {farthest}, so far from the others that these "

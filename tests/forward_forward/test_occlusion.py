@@ -166,6 +166,7 @@ def test_a_concave_goodness_is_evaluated_exactly():
     assert counts["decided_by_bounds"] == 0
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 def test_a_value_that_dwarfs_the_others_leaves_no_trace_when_hidden():
     X, clf = trained(n_samples=200)
     hidden = X.copy()

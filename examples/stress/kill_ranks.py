@@ -5,9 +5,9 @@ with skff's error before the timeout of the process group (and some seconds to s
 over. All are then started anew and go on from the checkpoint. The network must in the end be, bit
 for bit, that of as many processes that nobody killed::
 
-    python examples/stress/distributed.py
-    python examples/stress/distributed.py --rounds 50 --processes 3 --seed 1
-    python examples/stress/distributed.py --smoke
+    python examples/stress/kill_ranks.py
+    python examples/stress/kill_ranks.py --rounds 50 --processes 3 --seed 1
+    python examples/stress/kill_ranks.py --smoke
 
 Exit status 1 if a process hangs, dies of something else or if a network differs.
 """

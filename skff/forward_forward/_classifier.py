@@ -1,6 +1,5 @@
 """FFClassifier: parameters, their documentation and prediction."""
 
-import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
+from skff._warnings import warn
 from skff.forward_forward import _fit
 from skff.forward_forward import _parameters as parameters
 from skff.forward_forward._features import validate_features
@@ -594,7 +594,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
         if self.checkpoint is not None:
             message += f" The same fit goes on from there with checkpoint={self.checkpoint!r}."
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warn(message, ConvergenceWarning)
         if not self.keep_interrupted:
             raise interrupt
 

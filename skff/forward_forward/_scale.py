@@ -10,6 +10,7 @@ N_LOOKED_AT = 256  # samples
 SWAMPING = 100  # variance of a few features over that of all others together
 OUTLYING = 50  # mean distance from the mean over the median distance of two samples
 UNRESOLVED = 0.1  # rounding error over standard deviation
+CONSTANT = 1e-14  # standard deviation over the largest value: rounding in double precision
 STRANGE = 10  # distance from the training samples' mean over the largest in training
 FEWEST_TO_COMPARE = 10  # samples
 MOST_NAMED = 5
@@ -38,7 +39,8 @@ def warn_of_rounding(X, names):
     largest = np.abs(values).max(axis=0)
     errors = (values.astype(np.float32) - values) / np.where(largest > 0, largest, 1)
     deviation = (values / np.where(largest > 0, largest, 1)).std(axis=0)
-    lost = np.flatnonzero(np.sqrt(np.mean(errors**2, axis=0)) > UNRESOLVED * deviation)
+    is_lost = np.sqrt(np.mean(errors**2, axis=0)) > UNRESOLVED * deviation
+    lost = np.flatnonzero(is_lost & (deviation > CONSTANT))
     if len(lost):
         example = lost[0]
         warn(

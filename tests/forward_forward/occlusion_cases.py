@@ -141,6 +141,7 @@ def draw_network(draw, rng, sizes, n_classes, X, params):
     return Network(
         layers,
         center=as_float32(draw(st.sampled_from([0.0, 1.0])) * rng.standard_normal(sizes[0])),
+        largest_input=np.inf,
         input_scale=draw(SCALES),
         overlay=OVERLAYS[params["overlay"]],
         goodness=COMPONENTS.get(params["goodness"], params["goodness"]),

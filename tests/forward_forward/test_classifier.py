@@ -162,6 +162,7 @@ def test_a_hundred_classes_are_told_apart(overlay):
     assert clf.score(X, y) > 0.9  # chance is 0.01; the classes do not overlap
 
 
+@pytest.mark.filterwarnings("ignore:Got a network that has learned nothing")
 @pytest.mark.parametrize("n_classes", [2, 63, 64, 65, 1000])
 @pytest.mark.parametrize(("overlay", "loss"), [("append", "symba"), ("layerwise", "auto")])
 def test_any_number_of_classes_trains_and_predicts(n_classes, overlay, loss):

@@ -53,6 +53,7 @@ def test_replaced_input_is_as_wide_as_the_features():
     assert overlay_labels(np.ones((2, 7)), [0, 3], 4, overlay=replace).shape == (2, 7)
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 @pytest.mark.parametrize("readout", ["goodness", "softmax"])
 def test_replaced_features_decide_nothing_and_kept_ones_do(readout):
     X, y = gaussian_classes(n_features=8, n_classes=3)

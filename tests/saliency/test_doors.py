@@ -276,6 +276,7 @@ def test_a_mask_that_spares_every_group_is_refused(digits):
         explainer.explain(X[:5], y[:5])
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 @pytest.mark.parametrize("fill", [0.0, 1e4, 1e8])
 def test_engines_agree_on_small_networks_and_large_fills(fill, digits):
     X, y = digits

@@ -9,6 +9,7 @@ from zlib import compress
 
 SITES = {
     "sklearn": "https://scikit-learn.org/stable/",
+    "numpy": "https://numpy.org/doc/stable/",
     "joblib": "https://joblib.readthedocs.io/en/stable/",
     "skorch": "https://skorch.readthedocs.io/en/stable/",
     "torch": "https://docs.pytorch.org/docs/stable/",
@@ -38,7 +39,14 @@ OBJECTS = {
         }
     },
     "skorch": {"class": {"skorch.NeuralNetClassifier": "classifier.html"}},
-    "torch": {"class": {"torch.Generator": "generated/torch.Generator.html"}},
+    "torch": {
+        "class": {"torch.Generator": "generated/torch.Generator.html"},
+        "module": {"torch.distributed": "distributed.html"},
+    },
+    "numpy": {
+        "class": {"numpy.memmap": "reference/generated/numpy.memmap.html"},
+        "function": {"numpy.load": "reference/generated/numpy.load.html"},
+    },
 }
 
 

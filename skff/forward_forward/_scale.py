@@ -27,12 +27,13 @@ def some_rows(X):
 
     Returns
     -------
-    rows : ndarray of shape (n_rows,)
+    rows : ndarray of shape (n_rows,) or slice
+        A slice if these are all, which need no copy.
     """
     n_samples, n_features = X.shape
     n_rows = max(FEWEST_LOOKED_AT, min(N_LOOKED_AT, N_VALUES // n_features))
     if n_samples <= n_rows:
-        return np.arange(n_samples)
+        return slice(None)
     return np.sort(np.random.RandomState(0).choice(n_samples, n_rows, replace=False))
 
 

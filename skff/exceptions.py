@@ -5,7 +5,7 @@ Beside these, skff raises and warns with scikit-learn's
 :class:`~sklearn.exceptions.DataConversionWarning`.
 """
 
-__all__ = ["ChanceLevelWarning", "ScaleWarning"]
+__all__ = ["ScaleWarning"]
 
 
 class ScaleWarning(UserWarning):
@@ -17,7 +17,3 @@ class ScaleWarning(UserWarning):
     >>> from skff.exceptions import ScaleWarning
     >>> warnings.simplefilter("error", ScaleWarning)  # whoever would rather have an error
     """
-
-
-class ChanceLevelWarning(UserWarning):
-    """An estimator to be explained predicts no better than chance."""

@@ -86,7 +86,7 @@ def main():
         grows = grows and (not args.smoke or name != "memory (MB)" or slope > 0.05)
         has_grown |= grows
         change = f"{1000 * slope:.3f} +- {1000 * error:.3f}"
-        print(f"{name:12} {values[0]:8.1f} {values[-1]:8.1f} {change:>18}{' GROWS' * grows}")
+        print(f"{name:12} {values[0]:8.1f} {values[-1]:8.1f} {change:>18}{' GROWS' * int(grows)}")
     print("FAILED" if has_grown else "PASSED")
     return has_grown
 

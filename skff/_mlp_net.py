@@ -10,11 +10,14 @@ from sklearn.utils.validation import validate_data
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
+from skff._locks import process_wide_lock
 from skff.forward_forward._parameters import (
     resolve_batch_size,
     resolve_dropout,
     resolve_max_iter,
 )
+
+_random_state_lock = process_wide_lock()  # torch's own, that dropout and initial weights draw from
 
 
 class MLP(torch.nn.Module):
@@ -161,10 +164,10 @@ class MLPNet(NeuralNetClassifier):
 
 @contextlib.contextmanager
 def _seeded(random_state, device):
-    """Seed torch inside and give its random state back as it was."""
+    """Seed torch inside and give its random state back as it was, one thread at a time."""
     seed = check_random_state(random_state).randint(2**31 - 1)
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda, device_type="cuda"):
+    with _random_state_lock, torch.random.fork_rng(devices=cuda, device_type="cuda"):
         # Not torch.manual_seed: it would also seed devices that nobody gives back.
         torch.default_generator.manual_seed(seed)
         if cuda:

@@ -5,7 +5,7 @@ Beside these, skff raises and warns with scikit-learn's
 :class:`~sklearn.exceptions.DataConversionWarning`.
 """
 
-__all__ = ["ScaleWarning"]
+__all__ = ["ConstantPredictionWarning", "ScaleWarning"]
 
 
 class ScaleWarning(UserWarning):
@@ -17,3 +17,7 @@ class ScaleWarning(UserWarning):
     >>> from skff.exceptions import ScaleWarning
     >>> warnings.simplefilter("error", ScaleWarning)  # whoever would rather have an error
     """
+
+
+class ConstantPredictionWarning(UserWarning):
+    """An estimator to be explained predicts the same label for all samples."""

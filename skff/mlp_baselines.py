@@ -1,11 +1,9 @@
 """Multilayer perceptrons trained by backpropagation, matched to a Forward-Forward classifier."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import validate_data
 
@@ -101,6 +99,18 @@ def sklearn_mlp(ff, **overrides):
     return network(**(settings | overrides))
 
 
+class _Epochs(int):
+    """A number of epochs that no count reaches, since MLPClassifier warns when one is equal to it.
+
+    To ignore that warning would change the filters of all threads.
+    """
+
+    def __eq__(self, other):
+        return False
+
+    __hash__ = int.__hash__
+
+
 class FixedEpochsMLPClassifier(MLPClassifier):
     """MLPClassifier for a set number of epochs, with FFClassifier's batch sizes."""
 
@@ -112,9 +122,9 @@ class FixedEpochsMLPClassifier(MLPClassifier):
             if n_samples > 0 and (batch_size == "auto" or isinstance(batch_size, Integral)):
                 self.batch_size = resolve_batch_size(batch_size, n_samples)
                 self.max_iter = resolve_max_iter(max_iter, n_samples, batch_size)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                return super().fit(X, y, sample_weight=sample_weight)
+            if isinstance(self.max_iter, Integral):
+                self.max_iter = _Epochs(self.max_iter)
+            return super().fit(X, y, sample_weight=sample_weight)
         finally:
             self.batch_size, self.max_iter = batch_size, max_iter
 

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "stress"))
 
+import concurrency
 import fuzz_api
 import soak
 import threads
@@ -53,6 +54,24 @@ def test_the_fuzz_finds_a_changed_input_and_another_exception(monkeypatch):
 def test_threads_share_a_model():
     n_calls, wrong, n_left = threads.load(30, seed=0)
     assert (n_calls, wrong, n_left) == (30, [], 0)
+
+
+def test_threads_tear_no_state_and_change_no_global():
+    stress = concurrency.Stress(seed=0)
+    assert stress.run(seconds=1) == []
+    assert {"train", "predict", "predict_frozen", "explain", "fit"} >= set(stress.counts)
+    assert stress.counts["predict"] > 10
+
+
+def test_a_torn_state_and_a_changed_global_are_found():
+    stress = concurrency.Stress(seed=0)
+    stress.train = lambda: np.random.seed(1)  # noqa: NPY002
+    stress.predict = lambda: stress.seen.add(b"torn")
+    stress.train.__name__ = stress.predict.__name__ = "spoil"
+    before = np.random.get_state()  # noqa: NPY002
+    failures = stress.run(seconds=0.05)
+    np.random.set_state(before)  # noqa: NPY002
+    assert set(failures) == {"changed: NumPy's random state", "1 torn probabilities"}
 
 
 def test_growth_is_told_from_noise():

@@ -53,7 +53,7 @@ def warn_of_rounding(X, names):
     largest = np.abs(values).max(axis=0)
     errors = (values.astype(np.float32) - values) / np.where(largest > 0, largest, 1)
     deviation = (values / np.where(largest > 0, largest, 1)).std(axis=0)
-    is_lost = np.sqrt(np.mean(errors**2, axis=0)) > UNRESOLVED * deviation
+    is_lost = errors.std(axis=0) > UNRESOLVED * deviation
     lost = np.flatnonzero(is_lost & (deviation > CONSTANT))
     if len(lost):
         example = lost[0]

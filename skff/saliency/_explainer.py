@@ -241,6 +241,8 @@ class ADSExplainer(BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
 
+    _warns_if_constant = True  # unless weights are random, and predictions no matter
+
     def explain(self, X, y, sample_weight=None):
         """Compute the occlusion importance map.
 
@@ -408,6 +410,8 @@ class ADSExplainer(BaseEstimator):
         wants_accuracy = any(is_accuracy(self.estimator, one) for one in scorings)
         if wants_accuracy and data.y.ndim == 1:
             predictions.check_kind(data.y)
+            if self._warns_if_constant:
+                predictions.warn_if_constant(data.y)
             is_labels = True
         else:
             is_labels = predictions.are_labels_like(data.y)

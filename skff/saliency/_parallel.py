@@ -1,12 +1,14 @@
 """Blocks of work on whatever backend joblib uses."""
 
+import os
 import sys
 import warnings
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import closing, nullcontext
 
+from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn import config_context, get_config
 
 # Of dask where all workers that held the data are gone, and of loky where one worker is.
 LOST = (CancelledError, BrokenExecutor)
@@ -96,6 +98,31 @@ def run(work, calls, *, n_jobs):
             )
 
 
+class WithSettings:
+    """A function that runs with the settings of scikit-learn and warnings of where this was made.
+
+    `sklearn.utils.parallel` does so too, but swaps the filters of warnings of all threads for it,
+    also in the process that has them already.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function):
+        self.function = function
+        self.config, self.filters, self.process = get_config(), [*warnings.filters], os.getpid()
+
+    def __call__(self, *args):
+        """Call the function."""
+        with config_context(**self.config):
+            if os.getpid() == self.process:
+                return self.function(*args)
+            with warnings.catch_warnings():
+                warnings.filters[:] = self.filters
+                return self.function(*args)
+
+
 def _results(work, calls, n_jobs):
     backend, _ = get_active_backend()
     # Some backends, multiprocessing and ray among them, return all results at the end only.
@@ -105,7 +132,8 @@ def _results(work, calls, n_jobs):
     parallel = Parallel(n_jobs=n_jobs, return_as="generator" if as_generator else "list")
     # A tuple goes with its call: as an argument of its own, dask would keep an array of a block on
     # one worker only, and lose it with that worker.
-    results = parallel(delayed(_do)(work, own) for own in calls)
+    do = delayed(WithSettings(_do))
+    results = parallel(do(work, own) for own in calls)
     # Stop the workers even if an interrupt comes while nobody waits for them.
     with closing(results) if as_generator else nullcontext(results) as results:
         yield from results

@@ -12,6 +12,8 @@ from sklearn.utils import assert_all_finite, gen_batches, get_tags, resample
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skff._inputs import refuse_masked
+from skff._locks import checks_lock
 from skff._memory import is_memory_mapped
 from skff.saliency._parameters import check_parameters
 from skff.saliency.fills import FILLS, fit_fill
@@ -95,6 +97,8 @@ def read_data(estimator, X, y, sample_weight):
     TypeError, ValueError
         If they do not fit, or X holds values the estimator does not take.
     """
+    for name, given in {"X": X, "y": y, "sample_weight": sample_weight}.items():
+        refuse_masked(name, given)
     values, sample_shape = _read_array(X)
     expected = getattr(estimator, "n_features_in_", None)
     if len(sample_shape) == 1 and expected is not None and sample_shape[0] != expected:
@@ -214,7 +218,8 @@ def draw_samples(estimator, data, *, max_samples, random_state):
         is_stratified = is_known_classifier(estimator) and data.y.ndim == 1
         stratify = data.y[rows] if is_stratified else None
         params = {"stratify": stratify, "random_state": random_state}
-        rows = np.sort(resample(rows, replace=False, n_samples=n_drawn, **params))
+        with checks_lock:
+            rows = np.sort(resample(rows, replace=False, n_samples=n_drawn, **params))
     return data if len(rows) == len(data.y) else data.take(rows)
 
 

@@ -14,7 +14,10 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+from skff._locks import checks_lock
 from skff._memory import in_chunks, is_out_of_memory
+from skff._warnings import warn
+from skff.exceptions import ConstantPredictionWarning
 from skff.saliency._samples import Samples, is_known_classifier
 from skff.saliency.scorers import SCORERS
 
@@ -26,6 +29,7 @@ ACCURACY_OWNERS = (
     RadiusNeighborsClassifier,
 )
 RESPONSES = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+FEWEST_TO_JUDGE = 30  # samples that say whether all predictions are the same
 N_ALONE = 8  # rows that are also predicted alone, to see whether it matters
 
 
@@ -351,13 +355,27 @@ class Predictions:
 
     def check_kind(self, y):
         """Raise ValueError unless the labels of the probe rows are of the same kind as `y`."""
+        probed = self.probed
         try:
-            accuracy_score(y[self.samples.probe_rows], self.probed)
+            with checks_lock:
+                accuracy_score(y[self.samples.probe_rows], probed)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Got predictions like {self.probed[:1].tolist()} for targets like "
                 f"{y[:1].tolist()}, but expected labels of the same kind: {error}"
             ) from error
+
+    def warn_if_constant(self, y):
+        """Warn if all probe rows have the same label, though those of `y` differ."""
+        y = y[self.samples.probe_rows]
+        if len(y) < FEWEST_TO_JUDGE or (y == y[0]).all() or (self.probed != self.probed[0]).any():
+            return
+        warn(
+            f"Got the label {self.probed[:1].tolist()[0]!r} from {type(self.estimator).__name__} "
+            f"for each of {len(y)} samples, but y has others, too: there is nothing to explain. Is "
+            "X scaled as it was at fit?",
+            ConstantPredictionWarning,
+        )
 
     def are_labels_like(self, y):
         """Say whether the estimator is a classifier with labels of the same kind as `y`."""

@@ -6,13 +6,14 @@ from math import comb
 from numbers import Integral, Real
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skff.saliency._explainer import study_unions
+from skff.saliency._parallel import WithSettings
 from skff.saliency._parameters import check_parameters
 from skff.saliency._samples import FixedFill
 
@@ -428,8 +429,9 @@ class OwnOrders:
         n_blocks = -(-2 * n_pairs * n_samples // self._n_walks)
         blocks = np.array_split(np.arange(n_samples), min(n_blocks, n_samples))
         seeds = self._rng.randint(2**31 - 1, size=len(blocks))
+        walk = delayed(WithSettings(_walk))
         walks = (
-            delayed(_walk)(self._task, rows, self._hides, n_pairs, seed)
+            walk(self._task, rows, self._hides, n_pairs, seed)
             for rows, seed in zip(blocks, seeds, strict=True)
         )
         for rows, gains in zip(blocks, Parallel(n_jobs=self._task.n_jobs)(walks), strict=True):

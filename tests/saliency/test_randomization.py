@@ -141,6 +141,7 @@ def test_maps_are_drawn_side_by_side(forward_forward, digits):
     assert titles == ["fitted", "randomised 1", "randomised 2"]
 
 
+@pytest.mark.filterwarnings("ignore::skff.exceptions.ConstantPredictionWarning")
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -8,7 +8,7 @@ a second seed, and the lower mean error wins::
     python examples/benchmarks/choose_sequence_settings.py --json docs/results/sequences.json
     python examples/benchmarks/choose_sequence_settings.py --smoke
 
-Runs that the file has are not run again. The choice is printed, to be copied to `SETTINGS` in
+Needs the package ``mnist1d``. Runs that the file has are not run again. The choice is printed, to be copied to `SETTINGS` in
 ``_sequences.py``.
 """
 
@@ -18,7 +18,7 @@ import statistics
 
 from _common import print_machine, print_table
 from _results import run_missing
-from _sequences import CONTESTANTS, OTHER_SEED, make_sequences
+from _sequences import CONTESTANTS, OTHER_SEED, installed, make_sequences
 from _summary import describe_settings, settings_table
 from sklearn.preprocessing import StandardScaler
 
@@ -61,6 +61,8 @@ def parse_options(argv):
     add("--smoke", action="store_true", help="two stages on few sequences: shows that all runs")
     add("--json", metavar="FILE", help="keep every run in this file")
     options = parser.parse_args(argv)
+    if not installed():
+        parser.exit(message="Nothing is chosen without the sequences: pip install mnist1d\n")
     options.stages, options.n_train = (STAGES[2:], 100) if options.smoke else (STAGES, N_TRAIN)
     return options
 

@@ -8,8 +8,8 @@ a second seed, and the lower mean error wins::
     python examples/benchmarks/choose_sequence_settings.py --json docs/results/sequences.json
     python examples/benchmarks/choose_sequence_settings.py --smoke
 
-Needs the package ``mnist1d``. Runs that the file has are not run again. The choice is printed, to be copied to `SETTINGS` in
-``_sequences.py``.
+Needs the package ``mnist1d``. Runs that the file has are not run again. The choice is printed, to
+be copied to `SETTINGS` in ``_sequences.py``.
 """
 
 import argparse

@@ -628,7 +628,7 @@ def few_sequences(monkeypatch):
     X = (np.eye(10)[y] + np.random.default_rng(0).normal(0, 0.01, (40, 10))).astype(np.float32)
     monkeypatch.setattr(bench_tabular, "installed", lambda: True)
     monkeypatch.setitem(bench_tabular.DATA, "mnist-1d", lambda: (X, y))
-    monkeypatch.setattr(_sequences, "SHARED", {"batch_size": 8, "max_iter": 30})
+    monkeypatch.setattr(_sequences, "SHARED", {"batch_size": 8, "max_iter": 10})
 
 
 def test_tabular_benchmark_gives_settings_to_both_sides_on_sequences(few_sequences, capsys):
@@ -653,12 +653,26 @@ def test_sequences_to_choose_by_are_none_of_those_measured():
     assert not {x.tobytes() for x in X} & {x.tobytes() for x in others}
 
 
-def test_settings_for_sequences_are_candidates_of_the_search():
-    for settings in _sequences.SETTINGS.values():
-        assert settings.keys() == choose_sequence_settings.START.keys()
-        for stage in choose_sequence_settings.STAGES:
-            ((name, values),) = stage.items()
-            assert settings[name] in values
+def test_search_for_sequences_goes_from_best_to_best_on_both_sides(monkeypatch, capsys):
+    best = {"hidden_layer_sizes": [500] * 3, "label_smoothing": 0.3}
+    best |= {"learning_rate_init": 1e-3, "weight_decay": 0.1}
+
+    def n_wrong(run, rows):
+        return {"error": float(sum(run["settings"][name] != best[name] for name in best))}
+
+    monkeypatch.setattr(choose_sequence_settings, "installed", lambda: True)
+    monkeypatch.setattr(choose_sequence_settings, "measure", n_wrong)
+    assert choose_sequence_settings.main([]) == {"ff": best, "torch-lean": best}
+    printed = capsys.readouterr().out
+    assert printed.count("ff seed 0") == printed.count("torch-lean seed 0") == 8
+    assert printed.count("ff seed 1") == printed.count("torch-lean seed 1") == 2
+
+
+def test_settings_for_sequences_are_those_that_the_search_chose():
+    rows = results.read_rows(REPOSITORY / "docs" / "results" / "sequences.json")
+    for contestant, settings in _sequences.SETTINGS.items():
+        own = [row for row in rows if row["contestant"] == contestant]
+        assert choose_sequence_settings.choice(own) == settings
 
 
 class Drift:

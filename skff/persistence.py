@@ -106,6 +106,17 @@ def load(path):
     See Also
     --------
     save : Writes the file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import skff
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "classifier.skff"
+    ...     skff.save(skff.FFClassifier((20, 20), dropout=0.2), path)
+    ...     skff.load(path).dropout
+    0.2
     """
     kind, arrays, document = _files.read(path, _ROOMS)
     with _files.refusing(path):

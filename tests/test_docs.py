@@ -1,4 +1,6 @@
 import doctest
+import inspect
+import pydoc
 import re
 import sys
 from itertools import combinations
@@ -42,6 +44,13 @@ def api_entries():
     return (DOCS / "api.rst").read_text(encoding="utf-8").split()
 
 
+def api_names():
+    """Return the names of the classes and functions that have a page of their own."""
+    return re.findall(
+        r"^    ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_of_the_page_runs_and_prints_what_it_says(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -66,6 +75,11 @@ def test_every_public_name_is_on_the_api_page(room):
     names = [name for name in room.__all__ if callable(getattr(room, name))]
     missing = [name for name in names if not {name, prefix + name} & listed]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", api_names())
+def test_every_page_of_the_api_has_an_example(name):
+    assert ">>> " in inspect.getdoc(pydoc.locate(f"skff.{name}"))
 
 
 @pytest.mark.parametrize("module", REGISTRIES)

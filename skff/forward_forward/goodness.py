@@ -15,6 +15,13 @@ class SumSquare:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 2, equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.goodness import SumSquare
+    >>> SumSquare()(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([5., 9.])
     """
 
     def __call__(self, h):
@@ -51,7 +58,15 @@ class SumSquare:
 
 @dataclass(frozen=True)
 class MeanSquare(SumSquare):
-    """Mean of the squared activities: independent of the layer's width."""
+    """Mean of the squared activities: independent of the layer's width.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.goodness import MeanSquare
+    >>> MeanSquare()(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([2.5000, 4.5000])
+    """
 
     def __call__(self, h):
         """Compute the goodness of each row of activities.

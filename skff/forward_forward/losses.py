@@ -27,6 +27,14 @@ class SymBa:
     ----------
     .. [1] H.-C. Lee and J. Song, "SymBa: Symmetric Backpropagation-Free Contrastive Learning
        with Forward-Forward Algorithm for Optimizing Convergence", arXiv:2303.08418, 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import SymBa
+    >>> g_pos, g_neg = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0])
+    >>> SymBa(scale=1.0)(g_pos, g_neg)  # small where the positive leads
+    tensor([0.1269, 2.1269])
     """
 
     scale: float = 4.0
@@ -60,6 +68,14 @@ class Swish:
     ----------
     scale : float, default=6.0
         Sharpness, in inverse units of goodness.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import Swish
+    >>> g_pos, g_neg = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0])
+    >>> Swish(scale=1.0)(g_pos, g_neg)  # small where the positive leads
+    tensor([-0.2384,  1.7616])
     """
 
     scale: float = 6.0
@@ -106,6 +122,14 @@ class Logistic:
        arXiv:2212.13345, 2022, equation 1.
     .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
        arXiv:2409.15365, 2024, equation 1 and Algorithm 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import Logistic
+    >>> g_pos, g_neg = torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0])
+    >>> Logistic(threshold=2.0)(g_pos, g_neg)  # log 2 with both on the threshold
+    tensor([0.3133, 0.6931])
     """
 
     threshold: float = 2.0
@@ -161,6 +185,21 @@ class CrossEntropy:
     ----------
     .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
        arXiv:1512.00567, 2015, section 7 (label smoothing).
+
+    Examples
+    --------
+    The first sample has most goodness under its label, the second one under another:
+
+    >>> import torch
+    >>> from skff.forward_forward.losses import CrossEntropy
+    >>> g, y = torch.tensor([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]]), torch.tensor([0, 1])
+    >>> CrossEntropy(scale=1.0, label_smoothing=0.0)(g, y)
+    tensor([0.1698, 2.1698])
+
+    Its settings are passed to the classifier with it:
+
+    >>> from skff import FFClassifier
+    >>> ff = FFClassifier(loss=CrossEntropy(label_smoothing=0.05))
     """
 
     scale: float = 4.0

@@ -13,6 +13,11 @@ class AdamW:
     ----------
     .. [1] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization",
        arXiv:1711.05101, 2017.
+
+    Examples
+    --------
+    >>> from skff import FFClassifier
+    >>> ff = FFClassifier(solver="adamw", weight_decay=1e-3)  # the trainer decays the weights
     """
 
     def make(self, tensors, learning_rate):
@@ -35,6 +40,12 @@ class SGD:
     ------
     ValueError
         If `momentum` is out of its range.
+
+    Examples
+    --------
+    >>> from skff import FFClassifier
+    >>> from skff.forward_forward.solvers import SGD
+    >>> ff = FFClassifier(solver=SGD(momentum=0.8), learning_rate_init=0.05)
     """
 
     momentum: float = 0.9

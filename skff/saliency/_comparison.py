@@ -36,6 +36,13 @@ class MapComparison:
         Number of pixels explained by both maps.
     confidence_level : float
         Of the intervals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.saliency import compare_explanations
+    >>> compare_explanations(np.arange(20.0), np.arange(20.0) ** 2)
+    <MapComparison: rank correlation 1.00, overlap of the top 2 of 20 pixels 1.00>
     """
 
     rank_correlation: float
@@ -289,6 +296,20 @@ class RefitExplanations:
     of their mean map, the `standard_error` of the mean is ``sqrt(s**2 / R + e**2)``. The part of
     the variance that is particular to a run and a sample is in both terms, so that this errs
     slightly on the large side.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, explain_refits
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fits = [GaussianNB().fit(X[k::2], y[k::2]) for k in range(2)]
+    >>> explainer = ADSExplainer(GaussianNB(), window_shape=1, fill="mean")
+    >>> refits = explain_refits(explainer, fits, X, y)
+    >>> refits
+    <RefitExplanations: 2 runs, <ADSExplanation: 4 map of accuracy 0.96 on 150 samples> first>
+    >>> bool((refits.standard_error >= refits.sampling_error).all())
+    True
     """
 
     explanations: list[ADSExplanation]
@@ -472,6 +493,18 @@ class RandomizationCheck:
     See Also
     --------
     randomization_check : Makes the maps.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skff.saliency import ADSExplainer, randomization_check
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=200).fit(X, y)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> check = randomization_check(explainer, X, y, n_repeats=3, random_state=0)
+    >>> bool(check.scores.max() < check.original.baseline_score)
+    True
     """
 
     original: ADSExplanation

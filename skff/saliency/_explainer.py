@@ -101,7 +101,8 @@ class ADSExplainer(BaseEstimator):
         None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``. With
         a list of names, or a dict of names to any of these, all are computed in one pass and
         ``explain`` returns a dict of one explanation per score.
-        Besides scikit-learn's names, "margin" is the mean margin of the true class; it and
+        Besides scikit-learn's names, "margin" is the mean lead of the true class's decision value
+        over the largest other one, see :func:`~skff.saliency.scorers.margin`; it and
         "neg_log_loss" suit a handful of samples or one.
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
         How the occluded data is scored; all engines agree. "score": any score, the whole data once

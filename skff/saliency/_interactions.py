@@ -142,6 +142,20 @@ class Interactions:
     See Also
     --------
     interactions : Measures interactions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, interactions
+    >>> iris = load_iris(as_frame=True)
+    >>> model = GaussianNB().fit(iris.data, iris.target)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> found = interactions(explainer, iris.data, iris.target, top_k=2)
+    >>> found.names.tolist()
+    ['petal width (cm)', 'petal length (cm)']
+    >>> bool(found.matrix[0, 1] < 0)  # hiding both costs less than the sum
+    True
     """
 
     matrix: np.ndarray
@@ -261,6 +275,17 @@ class InteractionsDisplay:
     See Also
     --------
     interactions : Measures interactions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, interactions
+    >>> X, y = load_iris(return_X_y=True)
+    >>> explainer = ADSExplainer(GaussianNB().fit(X, y), window_shape=1, fill="mean")
+    >>> display = interactions(explainer, X, y, top_k=3).plot()
+    >>> display.im_.get_array().shape
+    (3, 3)
     """
 
     def __init__(self, interactions, *, significance=None):

@@ -185,6 +185,19 @@ class ShapleyValues:
     See Also
     --------
     shapley : Computes Shapley values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, shapley
+    >>> iris = load_iris(as_frame=True)
+    >>> model = GaussianNB().fit(iris.data, iris.target)
+    >>> found = shapley(ADSExplainer(model, window_shape=1, fill="mean"), iris.data, iris.target)
+    >>> found.to_frame().columns.tolist()
+    ['region', 'value', 'standard_error']
+    >>> bool(abs(found.values.sum() - (found.full_score - found.hidden_score)) < 1e-12)
+    True
     """
 
     values: np.ndarray

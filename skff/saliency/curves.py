@@ -144,6 +144,18 @@ def insertion_curve(
     ------
     TypeError, ValueError
         As :func:`deletion_curve`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, insertion_curve
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussianNB().fit(X, y)
+    >>> ads = ADSExplainer(model, window_shape=1, fill="mean").explain(X, y)
+    >>> curves = insertion_curve(model, X, y, ads, fill="mean", n_points=5, random_state=0)
+    >>> bool(curves.areas["ADS"] >= curves.random_areas.mean())
+    True
     """
     return _curves(
         "insertion",
@@ -178,6 +190,20 @@ class PerturbationCurves:
         The same for random orders.
     scoring : str
         Name of the score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.saliency import PerturbationCurves
+    >>> curves = PerturbationCurves(
+    ...     kind="deletion",
+    ...     shares=np.array([0.0, 0.5, 1.0]),
+    ...     scores={"ADS": np.array([1.0, 0.2, 0.0])},
+    ...     random_scores=np.array([[1.0, 0.8, 0.0]]),
+    ...     scoring="accuracy",
+    ... )
+    >>> curves
+    <PerturbationCurves: deletion of accuracy, areas: ADS 0.35, random orders 0.65>
     """
 
     kind: str
@@ -236,6 +262,18 @@ class PerturbationCurvesDisplay:
     See Also
     --------
     deletion_curve : Makes curves.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, deletion_curve
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussianNB().fit(X, y)
+    >>> ads = ADSExplainer(model, window_shape=1, fill="mean").explain(X, y)
+    >>> display = deletion_curve(model, X, y, ads, fill="mean", n_random=2, random_state=0).plot()
+    >>> list(display.lines_)
+    ['ADS']
     """
 
     def __init__(self, curves):

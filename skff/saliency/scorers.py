@@ -11,6 +11,9 @@ from sklearn.metrics import log_loss
 def margin(estimator, X, y, sample_weight=None):
     """Return the mean margin: the true class's decision value minus the largest other one.
 
+    Of two classes that share one column of decision values v, they are -v / 2 and v / 2, so that the
+    margin is v or -v.
+
     Parameters
     ----------
     estimator : object
@@ -80,6 +83,15 @@ def neg_log_loss(estimator, X, y, sample_weight=None):
     -------
     score : float
         In nats, at most 0.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency.scorers import neg_log_loss
+    >>> X, y = load_iris(return_X_y=True)
+    >>> bool(-1 < neg_log_loss(GaussianNB().fit(X, y), X[:1], y[:1]) <= 0)  # of one sample
+    True
     """
     labels = getattr(estimator, "classes_", None)
     return -log_loss(y, estimator.predict_proba(X), labels=labels, sample_weight=sample_weight)

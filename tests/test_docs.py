@@ -27,6 +27,7 @@ PAGES = [
     DOCS / "extending.rst",
     DOCS / "from_mlp.rst",
     DOCS / "getting_started.rst",
+    DOCS / "how_to.rst",
     DOCS / "recipes.rst",
     # The rows of the pitfalls have a test of their own.
     *sorted(set((DOCS / "user_guide").glob("[!i]*.rst")) - {DOCS / "user_guide" / "pitfalls.rst"}),

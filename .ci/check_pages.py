@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,11 @@ class Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments):
         """Say nothing."""
+
+    def copyfile(self, source, outputfile):
+        """Send a file; whoever leaves the page before it has arrived does not want it."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            super().copyfile(source, outputfile)
 
 
 def main():
@@ -59,9 +65,12 @@ def check_all(browser, address, folder):
     wrong = []
     for name, width in WIDTHS.items():
         tab = browser.new_page(viewport={"width": width, "height": 900})
-        # What is not ours (mathematics from a CDN) may be out of reach; ours may not.
-        tab.route(lambda url: not url.startswith(address), lambda route: route.abort())
         faults = []
+        # Pages are complete without a network.
+        tab.route(
+            lambda url: not url.startswith(address),
+            lambda route, faults=faults: refuse(route, faults),
+        )
         tab.on("pageerror", lambda error, faults=faults: faults.append(f"error: {error}"))
         tab.on("response", lambda response, faults=faults: note_failure(response, faults))
         for page in pages:
@@ -70,12 +79,19 @@ def check_all(browser, address, folder):
             found = list(faults)
             found += [f"picture is missing: {source}" for source in tab.evaluate(MISSING_PICTURES)]
             found += [f"no alternative text: {source}" for source in tab.evaluate(SILENT_PICTURES)]
+            found += tab.evaluate(UNSET_EQUATIONS)
             overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if overflow > 0:
                 found.append(f"{overflow} pixels too wide: {tab.evaluate(WIDEST)}")
             wrong += [f"{page} ({name}): {fault}" for fault in found]
         tab.close()
     return wrong
+
+
+def refuse(route, faults):
+    """Fetch nothing from elsewhere, and remember who asked for it."""
+    faults.append(f"asks for {route.request.url}")
+    route.abort()
 
 
 def note_failure(response, faults):
@@ -89,6 +105,16 @@ MISSING_PICTURES = """() => [...document.images]
     .map(image => image.src)"""
 SILENT_PICTURES = """() => [...document.images]
     .filter(image => !image.hasAttribute("alt")).map(image => image.src)"""
+UNSET_EQUATIONS = """async () => {
+    const sources = [...document.querySelectorAll("span.math, div.math")];
+    if (!sources.length) return [];
+    if (!window.MathJax?.startup) return ["MathJax is missing"];
+    await window.MathJax.startup.promise;
+    return sources
+        .filter(source => !source.querySelector("mjx-container")
+            || source.querySelector("mjx-merror"))
+        .map(source => "equation is not set: " + source.textContent);
+}"""
 WIDEST = """() => [...document.querySelectorAll("main *")]
     .filter(element => element.getBoundingClientRect().right > window.innerWidth + 1)
     .slice(0, 3).map(element => element.tagName + "." + element.className).join(", ")"""

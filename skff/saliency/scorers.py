@@ -11,8 +11,8 @@ from sklearn.metrics import log_loss
 def margin(estimator, X, y, sample_weight=None):
     """Return the mean margin: the true class's decision value minus the largest other one.
 
-    Of two classes that share one column of decision values v, they are -v / 2 and v / 2, so that the
-    margin is v or -v.
+    Two classes that share one column of decision values v have the values -v / 2 and v / 2, so
+    that the margin is v or -v.
 
     Parameters
     ----------

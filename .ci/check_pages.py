@@ -67,10 +67,7 @@ def check_all(browser, address, folder):
         tab = browser.new_page(viewport={"width": width, "height": 900})
         faults = []
         # Pages are complete without a network.
-        tab.route(
-            lambda url: not url.startswith(address),
-            lambda route, faults=faults: refuse(route, faults),
-        )
+        tab.route(lambda url: not url.startswith(address), refuser(faults))
         tab.on("pageerror", lambda error, faults=faults: faults.append(f"error: {error}"))
         tab.on("response", lambda response, faults=faults: note_failure(response, faults))
         for page in pages:
@@ -88,10 +85,14 @@ def check_all(browser, address, folder):
     return wrong
 
 
-def refuse(route, faults):
-    """Fetch nothing from elsewhere, and remember who asked for it."""
-    faults.append(f"asks for {route.request.url}")
-    route.abort()
+def refuser(faults):
+    """Return what fetches nothing from elsewhere, and remembers what was asked for."""
+
+    def refuse(route):
+        faults.append(f"asks for {route.request.url}")
+        route.abort()
+
+    return refuse
 
 
 def note_failure(response, faults):

@@ -292,6 +292,10 @@ class InteractionsDisplay:
         self.interactions = interactions
         self.significance = significance
 
+    def __repr__(self):
+        found = self.interactions
+        return f"<InteractionsDisplay: {found.scoring} of {len(found.names)} regions>"
+
     def plot(self, *, ax=None, cmap="RdBu_r", colorbar=True):
         """Draw the heat map.
 

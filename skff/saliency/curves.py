@@ -281,7 +281,9 @@ class PerturbationCurvesDisplay:
 
     def __repr__(self):
         """Return what is drawn in one line."""
-        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {len(self.curves.scores)} maps>"
+        n_maps = len(self.curves.scores)
+        maps = f"{n_maps} map{'s' * (n_maps != 1)}"
+        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {maps}>"
 
     def plot(self, *, ax=None):
         """Draw the curves; the legend gives the area under each.

@@ -505,11 +505,7 @@ BAD = [
     ({"engine": "fast"}, ValueError, "engine='fast', but expected a str among {.*'auto'"),
     ({"engine": None}, ValueError, "engine=None"),
     ({"aggregate": "max"}, ValueError, "a str among {.*'center'"),
-    (
-        {"fill": "median"},
-        ValueError,
-        "fill='median', but expected a number, one of 'blur'.* function",
-    ),
+    ({"fill": "median"}, ValueError, "fill='median', but expected a number, one of 'blur'.*array"),
     ({"fill": np.ones(5)}, ValueError, r"fill of shape \(5,\)"),
     ({"fill": lambda X: np.ones((2, 8, 8))}, ValueError, r"fill of shape \(2, 8, 8\)"),
     ({"fill": np.nan}, ValueError, "fill contains NaN"),

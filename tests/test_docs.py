@@ -83,6 +83,26 @@ def test_every_page_of_the_api_has_an_example(name):
     assert ">>> " in inspect.getdoc(pydoc.locate(f"skff.{name}"))
 
 
+def callables_of(name):
+    """Return the functions and methods that a user of a public class or function calls."""
+    thing = pydoc.locate(f"skff.{name}")
+    if not inspect.isclass(thing):
+        return {name: thing}
+    members = {key: getattr(value, "fget", value) for key, value in vars(thing).items()}
+    members = {key: getattr(value, "__func__", value) for key, value in members.items()}
+    public = {key: f for key, f in members.items() if key == "__call__" or key[0] != "_"}
+    return {f"{name}.{key}": f for key, f in public.items() if inspect.isfunction(f)}
+
+
+@pytest.mark.parametrize("name", api_names())
+def test_every_public_function_says_its_types(name):
+    for function in callables_of(name).values():
+        signature = inspect.signature(function)
+        untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+        assert set(untyped) <= {"self", "cls"}
+        assert signature.return_annotation is not signature.empty
+
+
 @pytest.mark.parametrize("module", REGISTRIES)
 def test_every_component_is_on_the_api_page(module):
     described = [c if hasattr(c, "__qualname__") else type(c) for c in REGISTRIES[module].values()]

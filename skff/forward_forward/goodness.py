@@ -1,8 +1,14 @@
 """Goodness: activities ``(..., n_units)`` -> one number ``(...)`` a layer raises or lowers."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class SumSquare:
     tensor([5., 9.])
     """
 
-    def __call__(self, h):
+    def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of each row of activities.
 
         Parameters
@@ -40,7 +46,7 @@ class SumSquare:
         # One read of h; h.square().sum(-1) would write a tensor as large as h.
         return torch.linalg.vector_norm(h, dim=-1).square()
 
-    def gradient_factor(self, n_units):
+    def gradient_factor(self, n_units: int) -> float:
         """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
 
         Parameters
@@ -68,7 +74,7 @@ class MeanSquare(SumSquare):
     tensor([2.5000, 4.5000])
     """
 
-    def __call__(self, h):
+    def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of each row of activities.
 
         Parameters
@@ -83,7 +89,7 @@ class MeanSquare(SumSquare):
         """
         return super().__call__(h) / h.shape[-1]
 
-    def gradient_factor(self, n_units):
+    def gradient_factor(self, n_units: int) -> float:
         """Return the number k for which the gradient is ``k * h``.
 
         Parameters

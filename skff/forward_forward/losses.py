@@ -6,11 +6,16 @@ shape (n, n_labels), `y` (n,) the column of the true label and `comparable` a ma
 that count, or None where all do.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import softplus
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class SymBa:
 
     scale: float = 4.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -54,7 +59,7 @@ class SymBa:
         """
         return softplus(-self.scale * (g_pos - g_neg)) / self.scale
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         derivative = torch.sigmoid(self.scale * (g_neg - g_pos))
         return -derivative, derivative
@@ -80,7 +85,7 @@ class Swish:
 
     scale: float = 6.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -96,7 +101,7 @@ class Swish:
         d = g_pos - g_neg
         return -d * torch.sigmoid(-self.scale * d)
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         kd = self.scale * (g_pos - g_neg)
         s = torch.sigmoid(-kd)
@@ -134,7 +139,7 @@ class Logistic:
 
     threshold: float = 2.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -149,7 +154,7 @@ class Logistic:
         """
         return (softplus(self.threshold - g_pos) + softplus(g_neg - self.threshold)) / 2
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         return (
             -torch.sigmoid(self.threshold - g_pos) / 2,
@@ -223,7 +228,7 @@ class CrossEntropy:
                 "candidates may be the true label."
             )
 
-    def __call__(self, g, y, comparable=None):
+    def __call__(self, g: Tensor, y: Tensor, comparable: Tensor | None = None) -> Tensor:
         """Compute the loss of each sample.
 
         Parameters
@@ -242,9 +247,12 @@ class CrossEntropy:
         """
         return self.with_derivatives(g, y, comparable)[0]
 
-    def with_derivatives(self, g, y, comparable=None):
+    def with_derivatives(
+        self, g: Tensor, y: Tensor, comparable: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss of each sample, (n,), and its derivatives by `g`: softmax - target."""
-        logits, share = self.scale * g, self.label_smoothing / g.shape[1]
+        logits = self.scale * g
+        share: float | Tensor = self.label_smoothing / g.shape[1]
         if comparable is not None:
             logits = logits.masked_fill(~comparable, -torch.inf)
             n_comparable = comparable.sum(1, keepdim=True)

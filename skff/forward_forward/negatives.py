@@ -6,13 +6,19 @@ for the goodness of the layer that learns (of the first one if only that reads t
 ``needs = "readout"`` for the softmax head's log-probabilities.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
-def uniform(y, n_classes, generator):
+
+def uniform(y: Tensor, n_classes: int, generator: Generator) -> Tensor:
     """Draw one wrong label per sample, uniformly over the other classes.
 
     Parameters
@@ -88,7 +94,13 @@ class Hard:
                 "candidates may be the true label."
             )
 
-    def __call__(self, y, n_classes, generator, score=None):
+    def __call__(
+        self,
+        y: Tensor,
+        n_classes: int,
+        generator: Generator,
+        score: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Draw one wrong label per sample.
 
         Parameters

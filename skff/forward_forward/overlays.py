@@ -7,10 +7,20 @@ label units. With the attribute ``every_layer = True`` all layers have label uni
 the first one has.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+Features = TypeVar("Features", torch.Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Layerwise:
 
     every_layer: ClassVar[bool] = True
 
-    def __call__(self, X, n_classes):
+    def __call__(self, X: Features, n_classes: int) -> Features:
         """Keep all features.
 
         Parameters
@@ -55,7 +65,7 @@ class Layerwise:
         return X
 
 
-def append(X, n_classes):
+def append(X: Features, n_classes: int) -> Features:
     """Keep all features; label units stand beside them, in the first layer only.
 
     Parameters
@@ -80,7 +90,7 @@ def append(X, n_classes):
     return X
 
 
-def replace(X, n_classes):
+def replace(X: Features, n_classes: int) -> Features:
     """Give up the first `n_classes` features, whose places the label takes.
 
     Parameters
@@ -130,7 +140,14 @@ def reads_label_everywhere(overlay):
     return bool(getattr(overlay, "every_layer", False))
 
 
-def overlay_labels(X, y, n_classes, *, amplitude=1.0, overlay=append):
+def overlay_labels(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    amplitude: float = 1.0,
+    overlay: Callable[[Tensor, int], Tensor] = append,
+) -> Tensor:
     """Build the labelled input of the first layer, for inspection and for pictures.
 
     Training and prediction never build it: they share the product with the features.

@@ -1,10 +1,12 @@
 """The door to fast predictions under occlusion, and whether it can be trusted."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -30,6 +32,7 @@ FEATURE_WISE = {
     StandardScaler,
 }
 N_PROBE_WINDOWS = 8
+Transformer = TypeVar("Transformer", bound=type)
 
 
 @runtime_checkable
@@ -70,7 +73,9 @@ class OcclusionPredictor(Protocol):
     'incremental'
     """
 
-    def predict_many(self, rows, windows):
+    def predict_many(
+        self, rows: np.ndarray, windows: list[np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """Predict some samples once per window, with the window's features set to the fill.
 
         Parameters
@@ -92,7 +97,7 @@ class OcclusionPredictor(Protocol):
         """
 
 
-def register_feature_wise(transformer):
+def register_feature_wise(transformer: Transformer) -> Transformer:
     """Declare that a transformer treats every feature on its own.
 
     The occlusion predictor of the last step of a Pipeline is used only if all steps before it are

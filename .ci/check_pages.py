@@ -19,6 +19,7 @@ WIDTHS = {"wide": 1280, "phone": 390}
 SEARCHES = {"ADSExplainer": "ADSExplainer", "GridSearchCV": "GridSearchCV"}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 ARGUMENTS += ["--disable-component-update", "--no-first-run"]
+PATIENCE = 120_000  # milliseconds, for machines that are busy with other things
 TO_LOOK_AT = ["index", "getting_started", "paper", "benchmarks", "user_guide/ads"]
 
 
@@ -65,6 +66,7 @@ def check_all(browser, address, folder):
     wrong = []
     for name, width in WIDTHS.items():
         tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.set_default_timeout(PATIENCE)
         faults = []
         # Pages are complete without a network.
         tab.route(lambda url: not url.startswith(address), refuser(faults))
@@ -125,11 +127,12 @@ def check_search(browser, address):
     """Return which words the search page does not find."""
     wrong = []
     tab = browser.new_page()
+    tab.set_default_timeout(PATIENCE)
     tab.route(lambda url: not url.startswith(address), lambda route: route.abort())
     for word, title in SEARCHES.items():
         tab.goto(f"{address}/search.html?q={word}")
         try:
-            tab.wait_for_selector("#search-results li", timeout=10_000)
+            tab.wait_for_selector("#search-results li", timeout=PATIENCE)
             found = tab.inner_text("#search-results")
         except Exception as error:  # playwright's own, whatever went wrong
             found = str(error)
@@ -146,6 +149,7 @@ def take_pictures(browser, address, folder):
         for name, width in WIDTHS.items():
             size = {"width": width, "height": 900}
             tab = browser.new_page(viewport=size, color_scheme=scheme)
+            tab.set_default_timeout(PATIENCE)
             for page in TO_LOOK_AT:
                 tab.goto(f"{address}/{page}.html")
                 file = f"{page.replace('/', '-')}-{scheme}-{name}.png"

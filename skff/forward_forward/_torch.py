@@ -16,7 +16,7 @@ PRECISIONS = ("highest", "high", "medium")  # strictest first
 STRICT = ("none", "ieee")  # what torch calls float32 of a backend that nothing has changed
 
 _precision_lock = process_wide_lock()
-_precisions_in_use = []  # of all computations that run now, in any thread
+_precisions_in_use: list[str] = []  # of all computations that run now, in any thread
 _precision_before = _precision_set = None
 
 

@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Neural network classifier trained with the Forward-Forward algorithm.
 
-    Each layer learns on its own to give *positive* samples (features with their true label) a
+    Each layer learns separately to give *positive* samples (features with their true label) a
     high *goodness* and *negative* samples (features with a wrong label) a low one; no error is
-    propagated backwards through layers. Of all labels, the one with the highest goodness, summed
-    over the layers, is predicted.
+    propagated back through the layers. The predicted label is the one with the highest goodness,
+    summed over the layers.
 
-    The parameters, in this order:
+    The parameters are listed in this order:
 
     - *network*: `hidden_layer_sizes`, `overlay`, `label_scale`, `center`
     - *learning rule*: `goodness`, `loss`, `negatives`, `training`
     - *prediction*: `readout`, `skip_first_goodness`
-    - *regularisation*: `peer_normalization`, `augment`, `dropout`
-    - *optimisation*: `solver`, `learning_rate_init`, `learning_rate`, `weight_decay`,
+    - *regularization*: `peer_normalization`, `augment`, `dropout`
+    - *optimization*: `solver`, `learning_rate_init`, `learning_rate`, `weight_decay`,
       `batch_size`, `max_iter`
     - *stopping*: `early_stopping`, `validation_fraction`, `n_iter_no_change`, `tol`
     - *data*: `class_weight`
-    - *running*: `matmul_precision`, `device`, `parallel`, `warm_start`, `random_state`, `verbose`
+    - *execution*: `matmul_precision`, `device`, `parallel`, `warm_start`, `random_state`, `verbose`
     - *interruptions*: `checkpoint`, `checkpoint_every`, `keep_interrupted`
 
     Parameters
@@ -53,46 +53,49 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     hidden_layer_sizes : int or array-like of int, default=(500, 500)
         Units of each layer, at least 1.
     overlay : {"layerwise", "append", "replace"} or callable, default="layerwise"
-        How the label enters. "layerwise" sets label units beside the inputs of every layer; what
-        goes up is the activity under a neutral label, so that one pass serves all labels.
-        "append" sets them beside the features only; "replace" gives up the first `n_classes`
-        features for them, as the papers do with the black border of images, and needs more
-        features than classes. With these two all layers but the first run once per label.
+        How the label enters the network. "layerwise" adds label units to the inputs of every
+        layer, and each layer passes its activity under a neutral label to the next, so that one
+        pass serves all labels. "append" adds label units to the features only. "replace" puts
+        them in place of the first `n_classes` features, as the papers do with the black border
+        of images, and needs more features than classes. With "append" and "replace", all layers
+        but the first run once per label.
     label_scale : float in (0, inf), default=1.0
-        Amplitude of the label units in each layer that has some, relative to the norm of its
+        Amplitude of the label units in each layer that has them, relative to the norm of its
         other inputs (the mean norm of the training samples in the first layer), so that
         multiplying `X` by a constant changes no prediction.
     center : bool, default=True
-        Whether to subtract the training samples' mean from the features, so that adding a
+        Whether to subtract the mean of the training samples from the features, so that adding a
         constant to a feature changes no prediction either. Norms are then those of the centred
-        samples, and what `dropout` drops is replaced by the mean.
+        samples, and features hidden by `dropout` are replaced by the mean.
     goodness : {"mean_square", "sum_square"} or callable, default="mean_square"
         Activities of shape (n, n_units) -> goodness of shape (n,).
     loss : {"auto", "cross_entropy", "symba", "swish", "logistic"} or callable, default="auto"
-        What each layer minimises. "cross_entropy" compares the goodness of all labels and needs
-        an overlay that gives every layer the label; "symba", "swish" and "logistic" compare that
-        of a positive and a negative, (n,) each -> loss per pair (n,). "auto" is "cross_entropy"
-        with ``overlay="layerwise"`` unless `negatives` are to be drawn, otherwise "symba". An
-        instance such as ``CrossEntropy(label_smoothing=0.05)`` sets the component's own
-        parameters.
+        Loss that each layer minimizes. "cross_entropy" compares the goodness of all labels and
+        needs an overlay that gives every layer the label; "symba", "swish" and "logistic" compare
+        the goodness of a positive and a negative, (n,) each -> loss per pair (n,). "auto" is
+        "cross_entropy" with ``overlay="layerwise"`` unless `negatives` is set to draw negatives,
+        otherwise "symba". Pass an instance such as ``CrossEntropy(label_smoothing=0.05)`` to set
+        the parameters of a loss.
     negatives : {"auto", "all", "hard", "uniform", "confused"} or callable, default="auto"
-        The wrong labels that a positive is compared with: "all" of them, for a loss that compares
-        all labels, or for a pair loss one that is drawn: "hard" by the goodness of the layer
-        itself (of the first one, if only that reads the label), "uniform" all alike, "confused"
-        by the probabilities of the softmax head, which needs ``readout="softmax"`` and
-        ``training="simultaneous"``. "auto" is "all" or "hard", as the loss needs.
+        Wrong labels with which a positive is compared. "all" compares with every wrong label and
+        needs a loss that compares all labels. The others draw one wrong label for a pair loss:
+        "hard" prefers those with a high goodness in the layer being trained (in the first layer,
+        if only that reads the label), "uniform" draws all with equal probability, "confused"
+        uses the probabilities of the softmax head, which needs ``readout="softmax"`` and
+        ``training="simultaneous"``. "auto" is "all" or "hard", depending on the loss.
     training : {"simultaneous", "greedy"}, default="simultaneous"
         Whether every batch updates all layers or the layers are trained one after another.
     readout : {"goodness", "softmax"} or Softmax, default="goodness"
-        How predictions are made: by the goodness of every label, or by a linear softmax head on
-        the normalised activities of all layers but the first (unless it is the only one) under a
-        neutral label. The head is trained along without changing the layers, at their learning
-        rate unless an instance such as ``Softmax(learning_rate_init=0.01)`` sets its own.
+        How predictions are made: from the goodness of every label, or by a linear softmax head on
+        the normalized activities of all layers but the first (unless it is the only one) under a
+        neutral label. The head is trained together with the layers but does not influence them.
+        It uses their learning rate unless an instance such as ``Softmax(learning_rate_init=0.01)``
+        sets its own.
     skip_first_goodness : bool, default=False
         Whether to leave the first layer out of the summed goodness; needs at least two layers.
     peer_normalization : float in [0, inf), default=0.0
-        Strength of the pull of each unit's mean activity on positives towards its layer's mean,
-        which also revives dead units.
+        Strength with which each unit's mean activity on positives is pulled towards the mean of
+        its layer. This also revives dead units.
     augment : callable or None, default=None
         ``(batch, generator)`` -> batch, applied to the features of every training batch, such
         as `skff.forward_forward.augmentation.ImageShift`.
@@ -100,10 +103,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Share of the input features dropped per sample while training; "auto" is 0.1, and 0 with
         fewer than 64 features.
     solver : {"adamw", "sgd"} or object with a method `make`, default="adamw"
-        Optimizer of every layer. An instance such as ``SGD(momentum=0.8)`` sets the solver's own
-        parameters; "sgd" has a momentum of 0.9.
+        Optimizer of every layer. Pass an instance such as ``SGD(momentum=0.8)`` to set the
+        parameters of a solver; "sgd" has a momentum of 0.9.
     learning_rate_init : float in (0, inf), default=2e-3
-        Learning rate at the start.
+        Initial learning rate.
     learning_rate : {"cooldown", "constant"}, default="cooldown"
         "cooldown" keeps the rate for the first half of the updates and then lowers it linearly
         to 0; in `partial_fit` it is the inverse-sqrt schedule.
@@ -112,13 +115,14 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         times this.
     batch_size : int or "auto", default="auto"
         Samples per update, at least 1; "auto" is ``n_samples // 100``, in `partial_fit`
-        ``n_samples // 25``, clipped to [16, 256]. Larger than the data means all of them.
+        ``n_samples // 25``, clipped to [16, 256]. If it is larger than the number of samples, all
+        samples are one batch.
     max_iter : int or "auto", default="auto"
         Epochs, at least 1; with ``training="greedy"``, epochs per layer. "auto" is as many as
         5,000 updates take, but at least 20 and at most 60.
     early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the data, to stop when the accuracy there
-        no longer rises by `tol` for `n_iter_no_change` epochs, and to restore the best weights.
+        Whether to hold out `validation_fraction` of the data, to stop when the accuracy on it has
+        not risen by `tol` for `n_iter_no_change` epochs, and to restore the best weights.
     validation_fraction : float in (0, 1), default=0.1
         Share of the training data held out when `early_stopping` is set.
     n_iter_no_change : int, default=10
@@ -129,36 +133,39 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Weights of the classes, multiplied with the sample weights.
     matmul_precision : {"highest", "high", "medium"}, default="highest"
         Precision of matrix products while training: "highest" is float32, "high" allows TF32 on
-        CUDA, "medium" rounds the operands to bfloat16 where the processor multiplies it at least
-        as fast. Set around our own calls only; prediction is always in float32.
+        CUDA, "medium" rounds the operands to bfloat16 where the processor multiplies bfloat16 at
+        least as fast as float32. torch's global setting is not changed, and prediction always
+        uses float32.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" is CUDA where there is one, then MPS, then the CPU.
+        Where to compute; "auto" uses CUDA if available, then MPS, then the CPU.
     parallel : {"data", "layers"} or None, default=None
         Whether the processes of torch.distributed's default group train one network together. All
-        of them call `fit` or `partial_fit` with all of the data and the same parameters, and all
-        end with the same weights. "data" gives each a share of the samples of every batch,
-        "layers" some of the layers, with ``overlay="layerwise"`` and ``training="simultaneous"``.
-        None trains alone, whatever groups there are. See the user guide.
+        processes call `fit` or `partial_fit` with all of the data and the same parameters, and
+        all end up with the same weights. With "data", each process handles a part of the samples
+        of every batch; with "layers", each trains some of the layers, which needs
+        ``overlay="layerwise"`` and ``training="simultaneous"``. With None, the process trains
+        alone even if there is a process group. See the user guide.
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the previous call.
+        Whether `fit` continues from the weights of the previous call.
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the order of samples, negatives, dropout and the
         validation split.
     verbose : bool or int, default=False
         Whether to print a line per epoch.
     checkpoint : str, path-like or None, default=None
-        File with the state of a `fit`, written while it trains. Where there is one, the fit goes on
-        from it, and ends bit for bit as if it had never been interrupted. One file belongs to one
-        fit: with other data, parameters, versions or threads it is refused. It stays when the fit
-        is finished, so that the same fit returns at once until the file is deleted. `partial_fit`
-        uses none. None writes nothing.
+        File for the state of a `fit`, written during training. If the file exists, the fit resumes
+        from it and gives the same result as an uninterrupted fit, bit for bit on a CPU. Each file
+        belongs to one fit: if the data, parameters, versions or number of threads differ, an error
+        is raised. The file remains after the fit has finished, and the same fit then returns at
+        once; delete the file to train afresh. `partial_fit` ignores this parameter. None writes no
+        file.
     checkpoint_every : int, default=1
-        Epochs, at least 1, after which the file is written again.
+        Number of epochs, at least 1, between two writes of the checkpoint.
     keep_interrupted : bool, default=False
-        Whether `fit` ends with a warning at a KeyboardInterrupt (Ctrl-C), with the weights after
-        the last whole epoch, or the best ones until then with `early_stopping`. Otherwise the
-        interrupt is raised, and leaves the estimator as it was before the fit; with a
-        `checkpoint`, as it was after the last whole epoch.
+        Whether `fit` returns with a warning at a KeyboardInterrupt (Ctrl-C), with the weights
+        after the last completed epoch, or the best ones so far with `early_stopping`. Otherwise
+        the interrupt is raised and the estimator is left as it was before the fit, or, with a
+        `checkpoint`, as it was after the last completed epoch.
 
     Attributes
     ----------
@@ -167,16 +174,16 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` has names that are all strings.
+        Names of the features, if `X` has names that are all strings.
     n_iter_ : int
-        Epochs run; of the longest-trained layer when greedy.
+        Number of epochs run; with greedy training, that of the layer trained longest.
     n_layers_ : int
         Number of layers.
     coefs_ : list of ndarray of shape (n_inputs, n_units)
-        Weights of each layer. With ``overlay="replace"`` the first `n_classes` rows of the
-        first one are the label's.
+        Weights of each layer. With ``overlay="replace"``, the first `n_classes` rows of the
+        first layer's weights are those of the label.
     intercepts_ : list of ndarray of shape (n_units,)
-        Biases of each layer. The first one's take up the mean that `center` subtracts.
+        Biases of each layer. Those of the first layer absorb the mean that `center` subtracts.
     label_coefs_ : list of ndarray of shape (n_classes, n_units)
         Weights of the label units of each layer that reads the label: of all layers with
         ``overlay="layerwise"``, otherwise of the first one. Under label c the first layer's
@@ -186,22 +193,22 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     input_scale_, label_amplitude_ : float
         Fixed factor on the features, and value of the first layer's label unit in units of `X`.
     history_ : list of dict
-        One per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the share
-        of samples whose positive has more goodness than the negatives that it is compared with)
-        per layer in `layers`, readout_loss and readout_accuracy of a softmax head that learns,
-        validation_score with early stopping, communicated_bytes (what all processes together
-        handed over to torch.distributed) with `parallel`.
+        One dict per epoch: epoch, layers, seconds, learning_rate, loss and positive_share (the
+        share of samples whose positive has a higher goodness than the negatives that it is
+        compared with) for each layer in `layers`; readout_loss and readout_accuracy while a
+        softmax head is trained; validation_score with early stopping; communicated_bytes (the
+        bytes that all processes together passed to torch.distributed) with `parallel`.
     loss_curves_ : ndarray of shape (n_layers, n_iter_)
-        Mean loss per layer and epoch; NaN where a layer trained fewer epochs.
+        Mean loss per layer and epoch; NaN where a layer was trained for fewer epochs.
     device_ : torch.device
-        Where the weights are.
+        Device of the weights.
 
     Raises
     ------
     ValueError
         By `fit` and `partial_fit`, before any training: if a parameter is out of its range, or if
         `overlay`, `loss`, `negatives`, `readout` and `training` contradict each other. By `fit`, if
-        `checkpoint` is the file of another fit or broken.
+        `checkpoint` belongs to another fit or is damaged.
 
     See Also
     --------
@@ -209,10 +216,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was, but
-    for what `keep_interrupted` and `checkpoint` say.
-    What prediction needs is frozen at the fit, so that changing a parameter of a fitted
-    classifier changes nothing before the next `fit` or `partial_fit`.
+    Training works on a copy: a fit that fails or is interrupted leaves the estimator as it was,
+    unless `keep_interrupted` or `checkpoint` is set.
+    A fit stores everything that prediction needs, so changing a parameter of a fitted
+    classifier has no effect before the next `fit` or `partial_fit`.
 
     References
     ----------
@@ -318,8 +325,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data, finite; C-ordered float32 is used without a copy, and a memory-mapped
-            array of any type is read batch by batch.
+            Training data, finite. C-ordered float32 arrays are used without a copy, and
+            memory-mapped arrays of any type are read batch by batch.
         y : array-like of shape (n_samples,)
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -333,13 +340,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            On a parameter, data or a `checkpoint` that cannot be used, before the estimator
-            changes, or when the loss becomes non-finite.
+            If a parameter, the data or the `checkpoint` is invalid, or if the loss becomes
+            non-finite. The estimator is not changed.
 
         Warns
         -----
         ConvergenceWarning
-            If an interrupt ends the training and what was learnt until then is kept.
+            If training is interrupted and what has been learned so far is kept.
         """
         attributes, interrupt = _fit.fit(self, X, y, sample_weight)
         self._take_over(attributes)
@@ -355,12 +362,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Pass once over some data, going on from the present weights.
+        """Train for one pass over some data, starting from the current weights.
 
-        The optimizer's state lasts from call to call, and the scale of the first call's data is
-        kept. As the last pass is not known, "cooldown" stands for the inverse-sqrt schedule: after
-        the first 1,000 updates the learning rate decays as 1 / sqrt(n_updates). The weights that
-        predict are a mean over the updates, two thirds of it over the last fifth of them.
+        The optimizer's state is kept between calls, and features are scaled as in the first call.
+        Because the total number of calls is not known, "cooldown" is replaced by the inverse-sqrt
+        schedule: after the first 1,000 updates the learning rate decays as 1 / sqrt(n_updates).
+        Predictions use a weighted mean of the weights over all updates, in which the last fifth
+        of the updates has two thirds of the total weight.
 
         Parameters
         ----------
@@ -369,7 +377,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever occur; needed at the first call.
+            All labels that can occur in any call; required at the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; a weight of 0 leaves the sample out.
 
@@ -383,14 +391,14 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If `classes` is missing at the first call or differs later, if a label is not among
             them, or if `early_stopping`, ``training="greedy"`` or ``class_weight="balanced"``
-            is set, which need all the data at once.
+            is set; these need all the data at once.
         """
         self._take_over(_fit.partial_fit(self, X, y, classes, sample_weight))
         return self
 
     @on_own_terms()
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Compute how much better each class is than the mean of all.
+        """Compute the score of each class, relative to the mean over the classes.
 
         Parameters
         ----------
@@ -400,10 +408,10 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            The goodness summed over the layers that count, or the softmax head's logits, minus
-            their mean over the classes: what all labels of a sample share says nothing about its
-            class. Positive: more than the mean. For two classes, the second's score minus the
-            first's.
+            The goodness summed over the layers used for prediction, or the logits of the softmax
+            head, minus their mean over the classes: a part that is common to all labels says
+            nothing about the class of a sample. Positive: higher than the mean. For two classes,
+            the score of the second minus that of the first.
         """
         scores = self._as_fitted()._class_scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
@@ -429,9 +437,9 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Estimate class probabilities.
 
-        By a softmax of the head's logits, or of the classes' mean goodness over the layers that
-        count, times a scale: that of the loss, corrected at the end of training for the smoothing
-        of the labels.
+        The probabilities are the softmax of the head's logits, or of the mean goodness over the
+        layers used for prediction, times a scale. This is the scale of the loss, corrected for
+        label smoothing at the end of training.
 
         Parameters
         ----------
@@ -457,7 +465,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         log_p : ndarray of shape (n_samples, n_classes)
-            Logarithm of `predict_proba`, exact where that rounds to 0.
+            Logarithm of `predict_proba`, finite even where the probability rounds to 0.
         """
         fitted = self._as_fitted()
         return fitted._class_scores(X, fitted._network.log_probabilities)
@@ -474,8 +482,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         goodness : ndarray of shape (n_layers, n_samples, n_classes)
-            As it is, not centred. With ``readout="goodness"`` its sum over the layers that count
-            decides the prediction.
+            Not centred. With ``readout="goodness"``, its sum over the layers used for prediction
+            decides the predicted label.
         """
         fitted = self._as_fitted()
         network = fitted._network
@@ -485,7 +493,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def occlusion_predictor(self, X: ArrayLike, *, fill: ArrayLike) -> OcclusionPredictor:
         """Prepare exact and fast predictions for `X` with some of its features hidden.
 
-        Saliency methods that hide regions use it: see `skff.ADSExplainer`.
+        It is used by saliency methods that hide regions, such as `skff.ADSExplainer`.
 
         Parameters
         ----------
@@ -503,7 +511,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` is not as at `fit`, or `fill` is not finite numbers that broadcast to it.
+            If `X` has not the same features as in `fit`, or if `fill` is not finite or does not
+            broadcast to `X`.
         """
         fitted = self._as_fitted()
         X = fitted._validate_samples(X)
@@ -512,11 +521,11 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @on_own_terms()
     def randomize_weights(self, random_state: int | np.random.RandomState | None = None) -> Self:
-        """Return a copy whose network has forgotten what it learned.
+        """Return a copy of the classifier with randomly permuted weights.
 
         The entries of each layer's weights, biases and label weights, and of a softmax head, are
-        permuted, so that they keep their distribution; centre and scale of the features stay. For
-        tests of what an explanation owes to training: see
+        permuted, so that they keep their distribution; the centre and scale of the features stay.
+        Use it to test whether an explanation depends on training; see
         `skff.saliency.randomization_check`.
 
         Parameters
@@ -527,7 +536,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         randomized : FFClassifier
-            Fitted; shares no weights with this one, which stays as it is.
+            Fitted; shares no weights with this classifier, which is not changed.
         """
         randomized = self._as_fitted()
         network = self._fitted_network()
@@ -556,13 +565,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def label_coefs_(self) -> list[np.ndarray]:
-        """What each label adds to each layer that reads it, (n_classes, n_units)."""
+        """Label weights of each layer that reads the label, (n_classes, n_units)."""
         weights = [layer.label_weight for layer in self._fitted_network().layers]
         return [weight.cpu().numpy() for weight in weights if weight is not None]
 
     @property
     def input_scale_(self) -> float:
-        """Fixed factor on the first layer's input."""
+        """Fixed factor by which the features are multiplied."""
         return self._fitted_network().input_scale
 
     @property
@@ -573,7 +582,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def device_(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self._fitted_network().device
 
     @property
@@ -598,7 +607,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._fitted_network().n_layers
 
     def _end_interrupted(self, interrupt):
-        """Say what an interrupt has left, and pass it on unless that is what the user asked for."""
+        """Warn of an interrupted fit, and raise the interrupt unless it is to be kept."""
         last = self.history_[-1]
         layers = [layer + 1 for layer in last["layers"]]
         message = (
@@ -657,7 +666,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 self._network = self._network.to(resolve_device(self.device))
 
 
-# What `fit` and `partial_fit` set; all else are parameters and callbacks.
+# The attributes that `fit` and `partial_fit` set; all others are parameters and callbacks.
 FITTED = {
     *("_network", "_trainer", "classes_", "history_", "n_iter_"),
     *("n_features_in_", "feature_names_in_"),

@@ -1,4 +1,4 @@
-"""Drawing of ADS maps; matplotlib is imported when something is drawn."""
+"""Plots of ADS maps; matplotlib is imported only when something is drawn."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MAX_LABELS = 40  # bars that get a name each
 
 
 class ADSDisplay:
-    """Maps of the drop of score, drawn with one scale for all.
+    """Maps of the score drop, drawn with a common colour scale.
 
-    Colours diverge from 0: red where hiding hurts, blue where it helps.
+    The colour map is centred at 0: red where hiding lowers the score, blue where it raises it.
 
     Parameters
     ----------
@@ -34,22 +34,22 @@ class ADSDisplay:
     names : list of str or None, default=None
         Titles, one per map.
     units : str, default="score drop"
-        What the scale measures.
+        Label of the colour scale.
     significant : list of (ndarray of bool or None), or None, default=None
         For each map the pixels to outline, or the bars to mark with a star.
     labels : sequence of str or None, default=None
-        Names of the bars; None numbers them.
+        Names of the bars; None numbers the bars.
 
     Attributes
     ----------
     im_ : AxesImage or BarContainer, or list of them
-        What was drawn: one, or one per map where there are several.
+        The drawn artists: a single one, or a list with one per map if there are several.
     ax_ : matplotlib Axes, or list of them
     figure_ : matplotlib Figure
 
     See Also
     --------
-    ADSExplainer : Makes the explanations that are drawn.
+    ADSExplainer : Computes the explanations that are drawn.
 
     Examples
     --------
@@ -88,15 +88,15 @@ class ADSDisplay:
         colorbar: bool = True,
         im_kw: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw one explanation, several, or the classes of one, with one scale.
+        """Draw one explanation, several, or the classes of one, with a common colour scale.
 
         Parameters
         ----------
         explanation : ADSExplanation, list of them, or dict of name to ADSExplanation
         names : list of str or None, default=None
-            Titles; the keys of a dict, or the classes, where None.
+            Titles; None uses the keys of a dict, or the classes.
         per_class : bool, default=False
-            Draw the map of each class of one explanation.
+            Whether to draw the map of each class of one explanation.
         significance : float or None, default=None
             Level at which significant pixels are outlined; None outlines none.
         ax, image, cmap, colorbar, im_kw
@@ -109,8 +109,8 @@ class ADSDisplay:
         Raises
         ------
         ValueError
-            If there is nothing to draw, or maps per class of several explanations or of one that
-            has none, or significance per class is asked for.
+            If there is nothing to draw; or with ``per_class=True``, if there are several
+            explanations, the explanation has no maps per class, or `significance` is set.
         """
         if isinstance(explanation, dict):
             names = list(explanation) if names is None else names

@@ -51,108 +51,115 @@ from skff.saliency._sequential import StoppingRule
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-FEW_SAMPLES = 2000  # all of which coarse windows take
-MIN_COARSE = 500  # samples that coarse windows take of more
+FEW_SAMPLES = 2000  # up to this number, coarse windows use all samples
+MIN_COARSE = 500  # smallest number of samples for coarse windows if there are more
 
 
 class ADSExplainer(BaseEstimator):
-    """Map how much of a fitted estimator's score each region of its input carries.
+    """Map how much the score of a fitted estimator depends on each region of its input.
 
     For every window w, Accuracy Differential Saliency is the score on the data minus the score on
-    the same data with w hidden: positive where hiding hurts, in units of the score. It is a map of
-    the whole data set, not of one sample.
+    the same data with w hidden. It is positive where hiding lowers the score, and in units of the
+    score. The map describes the whole data set, not one sample.
 
     Parameters
     ----------
     estimator : object
-        Fitted. Anything with ``score(X, y)``, or with what `scoring` calls: a classifier,
-        regressor, Pipeline, search or skorch net.
+        Fitted estimator with a method ``score(X, y)``, or with the methods that `scoring` calls:
+        a classifier, regressor, Pipeline, search or skorch net.
     window_shape : int or tuple of int, default=3
         Side or sides of the window in pixels; odd with ``aggregate="center"``. A window covers
         all channels.
     stride : int or tuple of int, default=1
         Distance between windows in pixels, at most `window_shape`.
     image_shape : tuple of int or None, default=None
-        (H, W), (H, W, C) with channels last, or (L,) for sequences. None takes the trailing axes
-        when X has more than 2, which makes (n, C, H, W) an image of C channels; otherwise a square
-        image when the number of features is a perfect square of at least 64, else a sequence.
+        (H, W), (H, W, C) with channels last, or (L,) for sequences. With None, the shape is that
+        of the trailing axes if X has more than 2 axes; (n, C, H, W) is an image with C channels.
+        Otherwise it is a square image if the number of features is a perfect square of at least
+        64, and a sequence if not.
     fill : float, str, array-like, callable or fill, default=0.0
-        What hidden features become: a number, an array of a sample's shape, or a callable that
-        gets X and returns an array that broadcasts to it. More plausible are the fills of
-        :mod:`skff.saliency.fills`, which may know what else is hidden, by name ("mean", "blur",
-        "permute", "conditional", "inpaint") or as objects, and your own: an object with
+        Replacement for hidden features: a number, an array of a sample's shape, or a callable
+        that receives X and returns an array that broadcasts to it. The fills of
+        :mod:`skff.saliency.fills`, by name ("mean", "blur", "permute", "conditional", "inpaint")
+        or as objects, give more plausible values, some of them depending on which other features
+        are hidden. You can also pass your own fill: an object with
         ``sample(X, pixels, random_state)``, or a callable with these three arguments.
     n_repeats : int, default=5
-        Draws of a random fill per window. Their mean is the score with the window hidden, their
-        spread enters the standard error. Fills that are not random are drawn once.
+        Number of draws of a random fill per window. The score with the window hidden is the mean
+        over the draws, and their spread is part of the standard error. Fills that are not random
+        are drawn once.
     channels : {"joint", "separate"}, default="joint"
-        "joint": a window hides all channels of its pixels. "separate": of one channel at a time,
-        and ``explain`` returns a list, one explanation per channel.
+        "joint": a window hides all channels of its pixels. "separate": a window hides one channel
+        at a time, and ``explain`` returns a list with one explanation per channel.
     aggregate : {"center", "coverage"}, default="center"
-        "center": windows are centred on every `stride`-th pixel, from the first on (and on the
-        last, where it would stay uncovered), and clipped at the border; each pixel takes the
-        difference of the window with the nearest centre. "coverage": windows lie inside the
-        image, from the first pixel on, the last cut at the border, and each pixel takes the mean
-        difference of the windows that cover it.
+        "center": windows are centred on every `stride`-th pixel, starting with the first (and on
+        the last pixel if it would not be covered otherwise), and clipped at the border; each pixel
+        gets the drop of the window with the nearest centre. "coverage": windows lie inside the
+        image, starting at the first pixel, with the last one cut off at the border; each pixel
+        gets the mean drop of the windows that cover it.
     mask : ndarray of bool of the shape of the map, or None, default=None
         Pixels to explain; the others become NaN. Windows still hide pixels outside the mask, so
-        that values inside are those of the whole map. None explains all.
+        the values inside equal those of the whole map. None explains all pixels.
     groups : ndarray, dict, list or None, default=None
-        Groups of pixels hidden together in place of windows, which makes `window_shape`, `stride`
-        and `aggregate` irrelevant. An array of the shape of the map labels every pixel with its
-        group (superpixels). A dict of name to members, or a list of members, gives each group as
-        flat indices of pixels, DataFrame columns, or a boolean array of the shape of the map.
-        Each pixel takes the mean over its groups, NaN outside all of them.
+        Groups of pixels that are hidden together, instead of windows; `window_shape`, `stride`
+        and `aggregate` are then ignored. An array of the shape of the map labels every pixel with
+        its group (superpixels). A dict of name to members, or a list of members, gives each group
+        as flat indices of pixels, DataFrame columns, or a boolean array of the shape of the map.
+        Each pixel gets the mean over its groups, and NaN if it is in none.
     scoring : None, str, callable, list or dict, default=None
-        None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``. With
-        a list of names, or a dict of names to any of these, all are computed in one pass and
-        ``explain`` returns a dict of one explanation per score.
-        Besides scikit-learn's names, "margin" is the mean lead of the true class's decision value
-        over the largest other one, see :func:`~skff.saliency.scorers.margin`; it and
-        "neg_log_loss" suit a handful of samples or one.
+        None is ``estimator.score``; otherwise the name of a scorer or a callable
+        ``scorer(estimator, X, y)``. With a list of names, or a dict of names to any of these, all
+        scores are computed in one pass and ``explain`` returns a dict with one explanation per
+        score. Besides scikit-learn's names, "margin" is the mean difference between the decision
+        value of the true class and the largest other one, see
+        :func:`~skff.saliency.scorers.margin`. Use "margin" or "neg_log_loss" to explain a few
+        samples or a single one.
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
-        How the occluded data is scored; all engines agree. "score": any score, the whole data once
-        per window. "predict": accuracy only, re-predicts only the rows that a window changes.
-        "incremental": accuracy only, asks ``estimator.occlusion_predictor(X, fill=fill)``, also
-        behind scalers in a Pipeline and in a search. "auto" is the last of these that is valid.
-        The last two need predictions that do not depend on the batch, and a predictor is believed
-        only where its labels are those of ``predict``: both are checked on some rows, and a check
-        that fails is an error, or a warning with "auto".
+        How the occluded data are scored; all engines give the same result. "score": any score;
+        scores the whole data once per window. "predict": accuracy only; predicts only the rows
+        that a window changes. "incremental": accuracy only; uses
+        ``estimator.occlusion_predictor(X, fill=fill)``, also in a search and in a Pipeline after
+        scalers. "auto" is the last of these that is valid. "predict" and "incremental" need
+        predictions that do not depend on the batch, and "incremental" a predictor with the same
+        labels as ``predict``. Both are checked on some rows; a failed check raises an error, or
+        issues a warning with "auto".
     n_jobs : int or None, default=None
         Number of joblib workers. The result does not depend on it.
     batch_size : int or None, default=None
-        Rows per call of ``predict``; None bounds a batch by memory (4 million features).
+        Number of rows per call of ``predict``; None limits a batch to 4 million values.
     max_samples : int, float or None, default=None
         Number or share of samples to use, drawn once without replacement, stratified by class for
         classifiers. None uses all.
     target_precision : float or None, default=None
-        None measures every window on all samples. A number turns the sequential mode on, for
-        accuracy: samples come in rounds, and a window stops as soon as the sign of its drop is
-        settled at the level `alpha`, or its drop is known to within `target_precision` (accuracy,
-        in (0, 1)). The bounds are those of a confidence sequence, which hold whenever a window
-        stops. Maps then have no bootstrap parts, and p-values are anytime-valid.
+        None uses all samples for every window. A number turns on the sequential mode, for
+        accuracy only: samples are processed in rounds, and a window stops as soon as the sign of
+        its drop is established at level `alpha`, or its drop is known to within
+        `target_precision` (accuracy, in (0, 1)). The bounds are those of a confidence sequence,
+        which are valid whenever a window stops. Explanations then have no `fold_importances`, and
+        p-values are anytime-valid.
     top_k : int or None, default=None
-        In the sequential mode, windows stop once it is settled whether they are among the `top_k`
-        largest drops, in place of their sign.
+        In the sequential mode, windows stop when it is known whether their drop is among the
+        `top_k` largest, instead of when its sign is known.
     alpha : float, default=0.05
-        Level of the sequential mode, for each window, and of what is significant for `refine`.
+        Level of the sequential mode, for each window, and significance level for `refine`.
     refine : int, tuple of int or None, default=None
         Shape of finer windows that explain, at `stride`, only the pixels that the windows of
-        `window_shape` find significant at `alpha`; these are laid at strides of half their sides,
-        and of more than 2,000 samples take a part only. Other pixels are NaN, with a p-value of 1.
-        None explains all pixels with one shape.
+        `window_shape` find significant at `alpha`. The coarse windows have strides of half their
+        sides, and with more than 2,000 samples use only a part of them. Pixels that are not
+        refined are NaN, with a p-value of 1. None explains all pixels with windows of one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
     verbose : int, default=0
-        Shows progress with the time left if above 0.
+        If above 0, shows progress and the time left.
     checkpoint : str, path-like or None, default=None
-        File with what has been measured, written while `explain` works. Where there is one, the
-        explanation goes on from it, and is the same as if it had never been interrupted. One file
-        belongs to one explanation: with other data, another estimator, other parameters or versions
-        it is refused. It stays when the explanation is finished, which is then returned again at
-        once until the file is deleted. None writes nothing.
+        File for intermediate results, written during `explain`. If the file exists, the
+        explanation resumes from it and gives the same result as without an interruption. Each file
+        belongs to one explanation: if the data, the estimator, a parameter or a version differs,
+        an error is raised. The file remains after the explanation has finished, and the same call
+        then returns at once; delete the file to start afresh. None writes no file.
     checkpoint_every : float, default=60
-        Seconds, at least 0, after which the file is written again, at the end of a block of work.
+        Seconds, at least 0, between two writes of the file, which happen at the end of a block of
+        work.
 
     References
     ----------
@@ -248,7 +255,7 @@ class ADSExplainer(BaseEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
 
-    _warns_if_constant = True  # unless weights are random, and predictions no matter
+    _warns_if_constant = True  # False for randomized weights, which may predict one class
 
     def explain(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -259,28 +266,29 @@ class ADSExplainer(BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, H, W) or \
                 (n_samples, C, H, W), or DataFrame
-            Data in the form the estimator predicts from. Never modified; may be read-only.
+            Data in the form that the estimator's ``predict`` takes. Never modified; may be
+            read-only.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             True targets.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Non-negative weights of the samples in the score. Samples of weight 0 are left out.
-            Only their ratios matter: scorers get them divided by the largest.
+            Only their ratios matter: scorers receive them divided by the largest weight.
 
         Returns
         -------
         explanation : ADSExplanation, dict of str -> ADSExplanation, or list of either
-            A dict by name where `scoring` asks for several scores; a list, one per channel, with
-            ``channels="separate"``.
+            A dict of score names to explanations if `scoring` has several scores; a list with one
+            item per channel if ``channels="separate"``.
 
         Raises
         ------
         TypeError
             If a parameter has the wrong type, X is sparse, or the estimator has no ``score``
-            where it is needed.
+            although it is needed.
         ValueError
             If a parameter is out of range or does not fit the others, X has NaN (unless the
             estimator allows it) or infinity, sizes do not match, a score is not finite, or
-            `checkpoint` is broken or the file of another explanation.
+            `checkpoint` is damaged or belongs to another explanation.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
@@ -292,10 +300,10 @@ class ADSExplainer(BaseEstimator):
         try:
             return explainer._explain(X, y, sample_weight, journal)
         finally:
-            journal.write()  # also of an explanation that fails or is interrupted
+            journal.write()  # also if the explanation fails or is interrupted
 
     def _explain(self, X, y, sample_weight, journal):
-        """Explain with what is in the journal already."""
+        """Compute the explanation, using results that the journal already contains."""
         if self.refine is not None:
             return self._explain_coarse_to_fine(X, y, sample_weight, journal)
         study = self._start(X, y, sample_weight, journal)
@@ -313,7 +321,7 @@ class ADSExplainer(BaseEstimator):
         super().__setstate__(without_version(type(self).__name__, state))
 
     def _html_repr(self):
-        # scikit-learn calls whatever has no fit "Not fitted", around a fitted estimator too.
+        # scikit-learn shows "Not fitted" for objects without `fit`, even around a fitted estimator.
         html = estimator_html_repr(self)
         return html.replace("<span>Not fitted</span>", "<span>Needs no fit</span>")
 
@@ -340,19 +348,19 @@ class ADSExplainer(BaseEstimator):
             return found
         fine = with_params(explainer, window_shape=self.refine, mask=mask)
         fine = fine._explain(X, y, sample_weight, journal)
-        # What is not looked at counts as tested: fewer tests in places that the same samples have
-        # chosen would make more of the p-values significant than are.
+        # Pixels that are not refined count as tested. Correcting only for the pixels selected by
+        # the same samples would mark too many of them as significant.
         p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
         n_fine = len(fine.window_scores) * fine.n_samples
         stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
         return replace(fine, p_values=p_values, engine_stats=stats)
 
     def _coarse_samples(self, X, y, sample_weight):
-        """Yield how many samples coarse windows take: a part of them, then all if in vain.
+        """Yield the number of samples for coarse windows: a part, then all if none is significant.
 
-        The drop of a window mostly grows at least in proportion to its area. Of areas A and a, the
-        coarse one is then as many standard errors above 0 on n (a / A)^2 samples as the fine one
-        on all n; half as many more are taken for safety.
+        The drop of a window usually grows at least in proportion to its area. A coarse window of
+        area A is then as many standard errors above 0 on n (a / A)^2 samples as a fine window of
+        area a on all n samples; 1.5 times as many are used for safety.
         """
         data = read_data(self.estimator, X, y, sample_weight)
         n_axes = lay_out_pixels(data.sample_shape, self.image_shape).ndim - 1
@@ -401,7 +409,7 @@ class ADSExplainer(BaseEstimator):
         return Study(task, regions, name, engine, returns_dict=several(self.scoring))
 
     def _make_regions(self, pixel_features, columns):
-        """Return windows, or groups in their place, that pixels to be explained read."""
+        """Return the windows or groups that contribute to the pixels to be explained."""
         if self.groups is None:
             settings = ("window_shape", "stride", "aggregate")
             settings = {name: getattr(self, name) for name in settings}
@@ -448,18 +456,18 @@ class ADSExplainer(BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What is checked, drawn and chosen once for one explainer and its data.
+    """Task, regions and engine of one explainer and its data.
 
     Parameters
     ----------
     task : Task
     regions : Regions
-        Those of the explainer.
+        Regions of the explainer.
     engine_name : str
     engine : callable
         From :func:`choose_engine`.
     returns_dict : bool
-        Whether several scores were asked for.
+        Whether there are several scores.
     """
 
     task: Task
@@ -469,7 +477,7 @@ class Study:
     returns_dict: bool
 
     def measure(self, regions, channel=None):
-        """Measure every score with other regions hidden, of all channels or one.
+        """Measure every score with the given regions hidden, in all channels or in one.
 
         Returns
         -------
@@ -478,7 +486,7 @@ class Study:
         return self.engine(replace(self.task, regions=regions.features(channel)))
 
     def explain(self, channel=None):
-        """Return an explanation, or a dict of them by the names of several scores."""
+        """Return an explanation, or a dict of score names to explanations."""
         regions, task = self.regions, self.task
         explanations = {
             name: ADSExplanation(
@@ -503,11 +511,12 @@ class Study:
 
 
 def _maps(scores, regions):
-    """Turn what was measured per region into maps."""
+    """Turn the scores of regions into maps."""
     maps = {
         "importances": scores.baseline_score - scores.window_scores,
-        # A pixel of several windows gets the mean of their standard errors, never below the error
-        # of their mean, and twice the mean of their p-values, a p-value whatever their dependence.
+        # A pixel with several windows gets the mean of their standard errors, which is at least
+        # the standard error of their mean, and twice the mean of their p-values, which is a valid
+        # p-value whatever their dependence.
         "standard_error": scores.standard_error,
         "p_values": scores.p_values,
         "per_class": scores.class_drops,
@@ -528,7 +537,7 @@ def _maps(scores, regions):
 
 
 def check_explainer(explainer):
-    """Raise unless `explainer` is an ADSExplainer that makes one map, all of it of all samples."""
+    """Raise unless `explainer` is an ADSExplainer that makes one full map from all samples."""
     check_parameters({"explainer": [ADSExplainer]}, {"explainer": explainer})
     if explainer.channels != "joint" or several(explainer.scoring):
         raise ValueError(
@@ -544,7 +553,7 @@ def check_explainer(explainer):
 
 
 def study_unions(explainer, X, y, sample_weight):
-    """Return a study whose regions and their unions are measured on the same samples."""
+    """Return a study that measures regions and their unions on the same samples."""
     check_explainer(explainer)
     explainer._check_parameters()
     return explainer._start(X, y, sample_weight)
@@ -556,7 +565,7 @@ def with_params(explainer, **changes):
 
 
 def with_fixed_draws(explainer):
-    """Return an explainer that draws the same samples each time, and has no checkpoint."""
+    """Return an explainer that always draws the same samples, and has no checkpoint."""
     seed = explainer.random_state
     if not isinstance(seed, Integral):
         seed = check_random_state(seed).randint(np.iinfo(np.int32).max)

@@ -1,4 +1,4 @@
-"""What an ADS run found: maps, their uncertainty, pictures and tables of them."""
+"""ADSExplanation: maps, their uncertainty, plots and tables."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ADSExplanation:
-    """Maps of how much the score drops under occlusion, with what is needed to read them.
+    """Maps of the score drop under occlusion, with their uncertainty and settings.
 
     Parameters
     ----------
     importances : ndarray of shape (H, W) or (L,)
         `baseline_score` minus the score with the region hidden, in units of the score: positive
-        where hiding hurts. NaN outside a mask or all groups.
+        where hiding lowers the score. NaN outside the mask or outside all groups.
     baseline_score : float
         Score with nothing hidden.
     window_scores : ndarray of shape (n_windows,)
@@ -37,45 +37,46 @@ class ADSExplanation:
     window_centers : ndarray of shape (n_windows, 2) or (n_windows, 1)
         Row and column (or position) of each window's centre, in pixels.
     standard_error : ndarray of the shape of `importances` or None
-        Standard error of the importances, paired: from each sample's correctness without and with
-        the window. A pixel that reads several windows has the mean of theirs, an upper bound.
-        None where the score is not accuracy, or of a single sample.
+        Standard error of the importances, from the paired differences of each sample's
+        correctness without and with the window hidden. For a pixel with several windows, the mean
+        of their standard errors, an upper bound. None if the score is not accuracy, or for a
+        single sample.
     p_values : ndarray of the shape of `importances` or None
-        Of the hypothesis that hiding does not change the expected accuracy: McNemar's exact test,
-        two-sided (with sample weights its normal approximation). A pixel that reads several
-        windows has twice the mean of theirs; one that `refine` did not look at has 1. None where
-        `standard_error` is.
+        P-values of the null hypothesis that hiding does not change the expected accuracy, from
+        McNemar's exact test, two-sided (with sample weights, its normal approximation). For a
+        pixel with several windows, twice the mean of their p-values; 1 for pixels that `refine`
+        left out. None if `standard_error` is None.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
     window_n_samples : ndarray of shape (n_windows,) or None
-        Samples that each window was measured on, where the sequential mode made these differ.
+        Number of samples used for each window in the sequential mode, otherwise None.
     window_intervals : ndarray of shape (n_windows, 2) or None
-        Lower and upper bound of each window's accuracy drop that the sequential mode knew when the
-        window stopped.
+        Lower and upper bound of each window's accuracy drop at the time when the window stopped,
+        in the sequential mode, otherwise None.
     per_class : ndarray of shape (n_classes, H, W) or (n_classes, L), or None
-        Accuracy drop within each class, whatever the score; None where the estimator is no
+        Accuracy drop within each class, whatever the score; None if the estimator is not a
         classifier.
     classes : ndarray of shape (n_classes,) or None
-        Labels the maps of `per_class` belong to: those among the samples used.
+        Labels of the maps in `per_class`: those that occur among the samples used.
     fold_importances : ndarray of shape (n_folds, *image_shape) or None
-        Importances on each of up to 50 random parts of the samples, from which intervals are
-        bootstrapped; None where the score is not accuracy.
+        Importances on each of up to 50 random parts of the samples, used to bootstrap intervals;
+        None if the score is not accuracy.
     window_fold_importances : ndarray of shape (n_folds, n_windows) or None
-        The same for each window. The parts depend on the number of samples alone, so explanations
+        The same for each window. The parts depend only on the number of samples, so explanations
         of the same samples can be combined part by part.
     fold_weights : ndarray of shape (n_folds,) or None
-        Number of samples in each part, or sum of their weights, the largest of which is 1. The
-        mean of `fold_importances` with these weights is `importances`.
+        Number of samples in each part, or the sum of their weights, scaled so that the largest
+        sample weight is 1. The mean of `fold_importances` with these weights is `importances`.
     group_names : ndarray of str of shape (n_windows,) or None
-        Names of the groups; None where there are windows.
+        Names of the groups; None if there are windows.
     feature_names : ndarray of str of shape (L,) or None
-        Columns of the DataFrame that was explained.
+        Column names of the DataFrame that was explained.
     image_shape : tuple of int
         Shape of `importances`.
     window_shape, stride : tuple of int or None
         In pixels, one per axis of the map; None for groups.
     aggregate : str
-        Rule that gave pixels their value: "center", "coverage" or "groups".
+        How pixel values follow from regions: "center", "coverage" or "groups".
     scoring : str
         Name of the score.
     n_samples : int
@@ -83,12 +84,12 @@ class ADSExplanation:
     engine : str
         Engine used.
     engine_stats : dict or None
-        What the engine counted about its own work.
+        Counts that the engine kept, such as pairs of sample and window.
 
     See Also
     --------
-    ADSExplainer : Makes explanations.
-    skff.save : Writes one to a file.
+    ADSExplainer : Computes explanations.
+    skff.save : Saves an explanation to a file.
 
     Examples
     --------
@@ -141,7 +142,7 @@ class ADSExplanation:
         )
 
     def _repr_html_(self):
-        """Return the map, its key facts and the significant pixels, for a notebook."""
+        """Return the map, its key facts and the significant pixels as HTML for notebooks."""
         from skff.saliency._display import explanation_html
 
         return explanation_html(self)
@@ -159,7 +160,7 @@ class ADSExplanation:
         n_resamples: int = 2000,
         random_state: int | np.random.RandomState | None = 0,
     ) -> np.ndarray:
-        """Mark the pixels whose hiding changes the expected accuracy, up or down.
+        """Mark the pixels for which hiding significantly changes the accuracy, up or down.
 
         Parameters
         ----------
@@ -170,21 +171,21 @@ class ADSExplanation:
             marks among all marks (false discovery rate), the others the probability of even one
             false mark (family-wise error rate).
 
-            - "bh", of Benjamini and Hochberg [2]_, holds for tests that are independent or
-              positively dependent, as those of overlapping windows mostly are.
-            - "by", of Benjamini and Yekutieli [3]_, holds for any dependence.
-            - "holm" [4]_ holds for any dependence. Pixels that share a window count one by one,
-              so it marks few where `stride` is above 1 or regions are large.
+            - "bh", of Benjamini and Hochberg [2]_, is valid for tests that are independent or
+              positively dependent, as tests of overlapping windows usually are.
+            - "by", of Benjamini and Yekutieli [3]_, is valid for any dependence.
+            - "holm" [4]_ is valid for any dependence. It counts pixels that share a window
+              separately, so it marks few pixels if `stride` is above 1 or regions are large.
             - "max-t", the step-down method of Westfall and Young [5]_, compares every pixel with
-              the largest statistic of the map when signs are flipped at random [6]_: those of
-              the folds of samples, each fold for all pixels together. It uses the dependence of
-              pixels, and so marks more than "holm" where windows overlap. It takes the up to 50
-              `fold_importances` in place of `p_values`, and 6 samples at least to mark anything
-              at 0.05.
+              the largest statistic of the map when signs are flipped at random [6]_. The signs
+              of whole folds of samples are flipped, for all pixels together. The method accounts
+              for the dependence between pixels, so it marks more than "holm" if windows overlap.
+              It uses the up to 50 `fold_importances` instead of `p_values`, and needs at least 6
+              samples to mark anything at 0.05.
         n_resamples : int, default=2000
-            Number of random flips of "max-t"; at least 1 / `alpha` - 1.
+            Number of random sign flips for "max-t"; at least 1 / `alpha` - 1.
         random_state : int, RandomState instance or None, default=0
-            Determines the flips of "max-t".
+            Determines the sign flips of "max-t".
 
         Returns
         -------
@@ -247,7 +248,7 @@ class ADSExplanation:
         return _mark(is_tested, ADJUSTMENTS[method](p_values[is_tested]) <= alpha)
 
     def _check_tested(self, evidence):
-        """Return the evidence if there is any."""
+        """Return the evidence, or raise if there is none."""
         if evidence is None or self.n_samples < 2:
             raise ValueError(
                 f"Got an explanation of {self.scoring!r} on {self.n_samples} samples, but expected "
@@ -258,7 +259,7 @@ class ADSExplanation:
     def bars(
         self, significance: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return what bars show of a map with one axis: groups where there are any, or positions.
+        """Return the heights, marks and labels of bars: one per group, or else per position.
 
         Parameters
         ----------
@@ -295,15 +296,15 @@ class ADSExplanation:
         Parameters
         ----------
         image : array-like of shape (H, W) or (H, W, 3), or None, default=None
-            Drawn in grey or colour under the map.
+            Image to draw under the map, in grey or colour.
         significance : float or None, default=None
-            Level at which significant pixels are outlined (bars marked); None marks none.
+            Level at which significant pixels are outlined (or bars marked); None marks none.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
         cmap : str or Colormap, default="RdBu_r"
-            Diverging colours, centred at 0.
+            Diverging colour map, centred at 0.
         colorbar : bool, default=True
-            Whether to draw the scale.
+            Whether to draw the colour scale.
         im_kw : dict or None, default=None
             Further arguments of ``Axes.imshow``, or of ``Axes.bar`` for sequences.
 
@@ -324,14 +325,14 @@ class ADSExplanation:
         )
 
     def to_frame(self) -> DataFrame:
-        """Return one row per pixel, or per group, as a DataFrame.
+        """Return a DataFrame with one row per pixel, or per group.
 
         Returns
         -------
         frame : pandas.DataFrame
             Columns ``row`` and ``column`` (``position`` and ``feature`` for sequences, ``group``
             for groups), ``importance``, then ``standard_error``, ``p_value`` and, for pixels,
-            ``class_<label>`` where there are any.
+            ``class_<label>``, as far as they are available.
 
         Raises
         ------
@@ -379,7 +380,7 @@ class ADSExplanation:
 
 def _fold_sums(fold_importances, fold_weights):
     """Return sums of paired differences over folds, of shape (n_folds, n_pixels)."""
-    # Where a pixel's windows cancel out, their mean may be off zero by rounding.
+    # If a pixel's windows cancel out, rounding may leave their mean slightly different from zero.
     is_change = np.abs(fold_importances) > 1e-12
     return np.where(is_change, fold_importances, 0) * fold_weights[:, None]
 

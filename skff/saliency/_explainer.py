@@ -329,14 +329,29 @@ class ADSExplainer(BaseEstimator):
                 stacklevel=4,
             )
             return found
+        tests = self._fine_tests(found)
+        mask = np.isin(tests, tests[mask]) & (tests >= 0)  # all pixels of a test, or none
         fine = with_params(explainer, window_shape=self.refine, mask=mask)
         fine = fine._explain(X, y, sample_weight, journal)
         # What is not looked at counts as tested: fewer tests in places that the same samples have
         # chosen would make more of the p-values significant than are.
-        p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
+        p_values = np.where(mask, fine.p_values, np.where(tests >= 0, 1.0, np.nan))
         n_fine = len(fine.window_scores) * fine.n_samples
         stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
-        return replace(fine, p_values=p_values, engine_stats=stats)
+        return replace(fine, p_values=p_values, pixel_tests=tests, engine_stats=stats)
+
+    def _fine_tests(self, found):
+        """Return which test of finer windows each pixel would be, -1 for those not to be explained.
+
+        Parameters
+        ----------
+        found : ADSExplanation
+            Of coarse windows.
+        """
+        pixels = np.arange(prod(found.image_shape)).reshape(*found.image_shape, 1)
+        settings = {"window_shape": self.refine, "stride": self.stride}
+        regions = sliding_windows(pixels, **settings, aggregate=self.aggregate)
+        return regions.restrict(found.pixel_tests >= 0).tests
 
     def _coarse_samples(self, X, y, sample_weight):
         """Yield how many samples coarse windows take: a part of them, then all if in vain.
@@ -506,6 +521,7 @@ def _maps(scores, regions):
     }
     maps = {k: v if v is None else regions.to_map(v) for k, v in maps.items()}
     if maps["p_values"] is not None:
+        maps["pixel_tests"] = regions.tests
         maps["p_values"] = np.minimum(1, maps["p_values"] * np.where(regions.n_read > 1, 2, 1))
     return maps | {
         "baseline_score": scores.baseline_score,

@@ -329,10 +329,10 @@ def test_a_kill_or_a_full_disk_at_any_stage_leaves_the_previous_file_and_torch_i
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "fsync 9 2",  # killed, and its temporary file beside the previous one
-        "chmod 9 3",
-        "replace 9 4",
+        "chmod 9 2",  # that of the killed process before is gone
+        "replace 9 2",
         "full OSError",
-        "full 0 4",  # nothing of its own left
+        "full 0 1",  # nothing of its own left
         "False",
     ]
     assert path.read_bytes() == before

@@ -12,7 +12,7 @@ A process works with a checkpoint until it is killed with SIGKILL; the next one 
 file. ``spawn`` starts a new interpreter each time, ``fork`` a copy of this process. Of the columns,
 *kills* fell while a fit or an explanation was running; *progress* is how many of them came after a
 first checkpoint, *writes* how many came while one was being written; *runs* were killed until they
-were done. Exit status 1 if a run ends differently, a checkpoint is lost or a part of one is left behind.
+were done. Exit status 1 if a run ends differently, a checkpoint is lost or part of one stays.
 """
 
 import argparse

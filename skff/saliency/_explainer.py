@@ -75,7 +75,8 @@ class ADSExplainer(BaseEstimator):
         gets X and returns an array that broadcasts to it. More plausible are the fills of
         :mod:`skff.saliency.fills`, which may know what else is hidden, by name ("mean", "blur",
         "permute", "conditional", "inpaint") or as objects, and your own: an object with
-        ``sample(X, pixels, random_state)``, or a callable with these three arguments.
+        ``sample(X, pixels, random_state)``, or a callable with these three arguments. All of them
+        learn from the samples used, each of which counts once.
     n_repeats : int, default=5
         Draws of a random fill per window. Their mean is the score with the window hidden, their
         spread enters the standard error. Fills that are not random are drawn once.

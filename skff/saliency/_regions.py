@@ -401,6 +401,11 @@ def _named_groups(groups, image_shape):
         raise ValueError(
             f"Got groups of shape {groups.shape}, but expected {image_shape}: one label per pixel."
         )
+    if (groups != groups).any():
+        raise ValueError(
+            "Got groups with NaN, but expected one label per pixel: leave pixels out with a mask or "
+            "a dict of groups."
+        )
     return {label: groups == label for label in np.unique(groups)}
 
 

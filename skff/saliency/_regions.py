@@ -403,8 +403,8 @@ def _named_groups(groups, image_shape):
         )
     if (groups != groups).any():
         raise ValueError(
-            "Got groups with NaN, but expected one label per pixel: leave pixels out with a mask or "
-            "a dict of groups."
+            "Got groups with NaN, but expected one label per pixel: leave pixels out with a mask "
+            "or a dict of groups."
         )
     return {label: groups == label for label in np.unique(groups)}
 

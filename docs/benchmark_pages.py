@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "reproduction"))
 
+import _summary
 import distributed_figures
 from _common import spread
 from _report import changes_table, contestants_table, verdict_table
@@ -126,13 +127,19 @@ def questions_tables(rows):
 
 
 def tabular_tables(rows):
-    """Return the table of cross-validated accuracies on tables of numbers."""
-    body = []
-    for data, own in _grouped(rows, lambda row: row["data"]).items():
-        ff, mlp = (statistics.fmean(row[name] for row in own) for name in ("ff", "mlp"))
-        body.append([data, str(len(own)), f"{ff:.2f}", f"{mlp:.2f}", f"{ff - mlp:+.2f}"])
-    header = ["data", "seeds", "FFClassifier %", "MLPClassifier %", "difference"]
-    return [("Accuracy of 5-fold cross-validation", header, body)]
+    """Return the tables of cross-validated accuracies, with nothing set and with settings."""
+    with_nothing_set, with_settings = _summary.tabular_tables(rows)
+    tables = [("Accuracy of cross-validation, nothing set", *with_nothing_set)]
+    header, body = with_settings
+    if body:
+        named = [[data, LABELS[name], *cells] for data, name, *cells in body]
+        tables.append(("Accuracy of cross-validation, settings chosen", header, named))
+    return tables
+
+
+def sequences_tables(rows):
+    """Return the table of the settings tried on sequences."""
+    return [("Settings tried on other sequences", *_titled(settings_table(rows)))]
 
 
 def settings_tables(rows):
@@ -208,6 +215,7 @@ TABLES = {
     "versions": ("versions", versions_tables),
     "ads": ("ads", ads_tables),
     "tabular": ("tabular", tabular_tables),
+    "sequences": ("sequences", sequences_tables),
     "variants": ("variants", settings_tables),
     "recipes": ("recipes", settings_tables),
     "cuda": ("cuda", cuda_tables),

@@ -11,7 +11,8 @@ map find it?
 # Series with a wave
 # ------------------
 # 120 steps of noise that drifts slowly. Those of class 1 have a wave of 12 steps at step 70, those
-# of class 0 have it upside down.
+# of class 0 have it upside down. The wave stays in its place, so a small network learns it; where
+# a shape may begin anywhere, see :ref:`the settings for sequences <sequences>`.
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter1d

@@ -28,6 +28,7 @@ import _cuda_graphs as graphs
 import _distributed_contestants
 import _hinton_runs as hinton
 import _results as results
+import _sequences
 import _settings
 import _summary as summary
 import _training_contestants as training
@@ -41,6 +42,7 @@ import bench_scaling
 import bench_tabular
 import bench_training
 import bench_versions
+import choose_sequence_settings
 import choose_settings
 from _plain_networks import BackpropLoop, PublicForwardForward
 
@@ -617,6 +619,60 @@ def test_tabular_benchmark_scores_both_classifiers(capsys):
     assert run["mlp"] > 90
     assert 33 < run["ff"] <= 100
     assert f"{run['ff'] - run['mlp']:+.2f}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def few_sequences(monkeypatch):
+    """Let four sequences of each class stand for MNIST-1D, whether its package is there or not."""
+    y = np.repeat(np.arange(10), 4)
+    X = (np.eye(10)[y] + np.random.default_rng(0).normal(0, 0.01, (40, 10))).astype(np.float32)
+    monkeypatch.setattr(bench_tabular, "installed", lambda: True)
+    monkeypatch.setitem(bench_tabular.DATA, "mnist-1d", lambda: (X, y))
+    monkeypatch.setattr(_sequences, "SHARED", {"batch_size": 8, "max_iter": 10})
+
+
+def test_tabular_benchmark_gives_settings_to_both_sides_on_sequences(few_sequences, capsys):
+    (run,) = bench_tabular.main(["--data", "mnist-1d", "--seeds", "1", "--ff", "max_iter=2"])
+    assert list(run["chosen"]) == list(run["settings"]) == ["ff", "torch-lean"]
+    assert all(accuracy > 90 for accuracy in run["chosen"].values())
+    assert f"{run['chosen']['torch-lean']:.2f}" in capsys.readouterr().out
+
+
+def test_tabular_benchmark_says_that_it_leaves_out_sequences_it_cannot_draw(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mnist1d", None)
+    assert bench_tabular.main(["--data", "mnist-1d"]) == []
+    assert "mnist-1d is left out: pip install mnist1d" in capsys.readouterr().out
+
+
+def test_sequences_to_choose_by_are_none_of_those_measured():
+    pytest.importorskip("mnist1d")
+    X, y = _sequences.make_sequences()
+    others, _ = _sequences.make_sequences(_sequences.OTHER_SEED, part="all")
+    assert X.shape == (4000, 40) and others.shape == (5000, 40)
+    assert np.bincount(y, minlength=10).min() > 350
+    assert not {x.tobytes() for x in X} & {x.tobytes() for x in others}
+
+
+def test_search_for_sequences_goes_from_best_to_best_on_both_sides(monkeypatch, capsys):
+    best = {"hidden_layer_sizes": [500] * 3, "label_smoothing": 0.3}
+    best |= {"learning_rate_init": 1e-3, "weight_decay": 0.1}
+
+    def n_wrong(run, rows):
+        return {"error": float(sum(run["settings"][name] != best[name] for name in best))}
+
+    monkeypatch.setattr(choose_sequence_settings, "installed", lambda: True)
+    monkeypatch.setattr(choose_sequence_settings, "measure", n_wrong)
+    assert choose_sequence_settings.main([]) == {"ff": best, "torch-lean": best}
+    printed = capsys.readouterr().out
+    assert printed.count("ff seed 0") == printed.count("torch-lean seed 0") == 8
+    assert printed.count("ff seed 1") == printed.count("torch-lean seed 1") == 2
+
+
+def test_settings_for_sequences_are_those_that_the_search_chose():
+    rows = results.read_rows(REPOSITORY / "docs" / "results" / "sequences.json")
+    for contestant, settings in _sequences.SETTINGS.items():
+        own = [row for row in rows if row["contestant"] == contestant]
+        assert choose_sequence_settings.choice(own) == settings
 
 
 class Drift:

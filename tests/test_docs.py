@@ -126,7 +126,7 @@ def results(no_results):
     files |= {"ads": ads, "versions": versions, "scaling": scaling}
     question = {"data": "mnist", "samples": 50, "question": "refine", "overlap": 0.9}
     files |= {"questions": [question | {"threads": 1, "commit": "abc"}]}
-    files |= {"tabular": [{"data": "iris", "seed": 0, "ff": 95.0, "mlp": 94.5}]}
+    files |= {"tabular": tabular_rows(), "sequences": rows[:2]}
     files |= {"cuda": [cuda_row(part, "ff") for part in ("train", "explain")]}
     network = {"data": "mnist", "hidden": [9, 9], "epochs": 2, "seed": 0, "threads": 1}
     network |= {"seconds": 7.0, "test": {"head": 1.5, "goodness": 1.6}}
@@ -142,6 +142,13 @@ def results(no_results):
     for name, runs in files.items():
         write_rows(no_results / f"{name}.json", runs)
     return no_results
+
+
+def tabular_rows():
+    row = {"data": "iris", "seed": 0, "ff": 95.0, "mlp": 94.5}
+    settings = {"ff": {"weight_decay": 0.1}, "torch-lean": {"weight_decay": 0.3}}
+    chosen = {"settings": settings, "chosen": {"ff": 70.0, "torch-lean": 71.0}}
+    return [row, row | chosen | {"data": "mnist-1d"}]
 
 
 def distributed_rows():

@@ -143,6 +143,33 @@ def settings_table(rows):
     return header, sorted(body, key=lambda cells: (cells[0], float(cells[2])))
 
 
+def tabular_tables(rows):
+    """Return header and rows of texts of two tables, of accuracies by cross-validation.
+
+    The first has the classifiers with nothing set on every data set, the second those with chosen
+    settings; its rows are none where nothing was measured with any.
+    """
+    header = ["data", "seeds", "FFClassifier %", "MLPClassifier %", "difference"]
+    body = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == data]
+        ff, mlp = (statistics.fmean(row[name] for row in own) for name in ("ff", "mlp"))
+        cells = [f"{ff:.2f}", f"{mlp:.2f}", f"{ff - mlp:+.2f}"]
+        body.append([data, str(len(own)), *cells])
+    chosen = [
+        [row["data"], name, describe_settings(settings), row["chosen"][name]]
+        for row in rows
+        for name, settings in row.get("settings", {}).items()
+    ]
+    accuracies = {}
+    for *who, accuracy in chosen:
+        accuracies.setdefault(tuple(who), []).append(accuracy)
+    return (header, body), (
+        ["data", "contestant", "settings", "seeds", "accuracy %, mean"],
+        [[*who, str(len(own)), f"{statistics.fmean(own):.2f}"] for who, own in accuracies.items()],
+    )
+
+
 def describe_settings(settings):
     """Return settings as they are given on the command line."""
     return " ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "none"

@@ -13,6 +13,7 @@ from torch.nn.functional import embedding_bag
 
 from skff.forward_forward._batches import Share
 from skff.forward_forward._network import rms_normalize
+from skff.forward_forward._torch import add_relu
 from skff.forward_forward.goodness import goodness_gradient
 from skff.forward_forward.losses import compares_all, comparison_gradients, pair_gradients
 from skff.forward_forward.negatives import draw_candidates, draw_negatives
@@ -287,42 +288,40 @@ def comparison_signal(layer, Z, batch, generator):
         h = batch.scratch.take((n_columns, *z.shape), z)  # label by label
         column, comparable = y, None
         if is_subset:  # column 0 is each sample's true label
-            torch.add(z, shifts[y], out=h[0])
-            torch.add(z, shifts[candidates].unsqueeze(1), out=h[1:])
+            add_relu(z, shifts[y], out=h[0])
+            add_relu(z, shifts[candidates].unsqueeze(1), out=h[1:])
             column, comparable = torch.zeros_like(y), _comparable(candidates, y)
         else:
-            torch.add(z, shifts.unsqueeze(1), out=h)
-        g = rule.goodness(h.relu_().flatten(0, 1)).view(n_columns, len(z))
-        g = g.t().contiguous()  # (n_rows, n_columns)
+            add_relu(z, shifts.unsqueeze(1), out=h)
+        table = h.view(-1, layer.n_units)
+        g = rule.goodness(table).view(n_columns, len(z)).t().contiguous()  # (n_rows, n_columns)
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:
             dg = dg.masked_fill(~comparable, 0.0)
             g = g.masked_fill(~comparable, -torch.inf)
         loss, wins = loss + losses.sum(), wins + (g.argmax(1) == column).sum()
-        strength = torch.linalg.vector_norm(dg, torch.inf, 1)
-        samples, factor = _draw_samples(strength, rule, generator, share)
+        samples, factor = _draw_samples(dg.abs().amax(1), rule, generator, share)
         if hasattr(rule.goodness, "gradient_factor"):  # dZ and du are weighted sums of h
             dg = dg * rule.goodness.gradient_factor(layer.n_units)
         else:
             h, dg = _gated_gradient(rule.goodness, h, dg.t()), torch.ones_like(dg)
+            table = h.view(-1, layer.n_units)
         # Sums of rows of a table, which is h label by label: no tensor as large as h is made.
-        table, index = h.view(-1, layer.n_units), _row_numbers(h)
-        index_of_samples, dg_of_samples = index.t(), dg
-        if samples is not None:
-            index_of_samples = index_of_samples[samples]
-            dg_of_samples = dg[samples] * factor.unsqueeze(1)
-        dZ.append(_weighted_sums(table, index_of_samples, dg_of_samples))
-        du_columns = _weighted_sums(table, index, dg.t())
+        index = _row_numbers(h).t()
         if samples is None:
             drawn.append(torch.arange(rows.start, rows.stop, device=Z.device))
         else:
             drawn.append(samples + rows.start)
+            index, dg = index[samples], dg[samples] * factor.unsqueeze(1)
+        dZ.append(_weighted_sums(table, index, dg))
+        du_columns = _weighted_sums(table, index.t(), dg.t())
         if is_subset:
-            du.index_add_(0, y, h[0] * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
+            own, labels = (h[0], y) if samples is None else (h[0][samples], y[samples])
+            du.index_add_(0, labels, own * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
         else:
             du += du_columns
     all_used = sum(map(len, drawn)) == len(Z)
-    h_pos = (Z + shifts[batch.y]).relu_() if rule.peer_normalization else None
+    h_pos = add_relu(Z, shifts[batch.y]) if rule.peer_normalization else None
     used = None if all_used else _cat(drawn)
     return Signal(_cat(dZ), used, du.sum(0), du, h_pos, loss, wins)
 
@@ -408,7 +407,7 @@ def _wrong_labels(layer, Z, batch, generator):
         parts = []
         for rows in Z.split(step):
             h = batch.scratch.take((len(candidates), *rows.shape), rows)
-            torch.add(rows.unsqueeze(0), shifts[candidates].unsqueeze(1), out=h).relu_()
+            add_relu(rows.unsqueeze(0), shifts[candidates].unsqueeze(1), out=h)
             parts.append(rule.goodness(h.flatten(0, 1)).view(len(candidates), len(rows)).t())
         return batch.share.gather(torch.cat(parts))
 
@@ -422,7 +421,7 @@ def _wrong_labels(layer, Z, batch, generator):
 
 def _activities_of_pairs(layer, Z, labels):
     """Return the activities under the true, then under the wrong labels, (2 n, n_units)."""
-    return layer.label_shifts()[labels].view(2, *Z.shape).add_(Z).relu_().flatten(0, 1)
+    return add_relu(layer.label_shifts()[labels].view(2, *Z.shape), Z).flatten(0, 1)
 
 
 def _learn_head(network, passes, y, weight):

@@ -23,7 +23,13 @@ from skff.forward_forward._scale import (
     warn_of_little_spread,
     warn_of_strange_samples,
 )
-from skff.forward_forward._torch import as_numpy, as_tensor, as_writable_tensor, computing
+from skff.forward_forward._torch import (
+    add_relu,
+    as_numpy,
+    as_tensor,
+    as_writable_tensor,
+    computing,
+)
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
 CACHE_ELEMENTS = 2**21  # what is written and read again soon: 8 MB
@@ -120,7 +126,7 @@ class Layer:
         # Every label unit at 1 / n_classes of its amplitude says nothing about the class.
         if self.label_weight is None:
             return rms_normalize(Z.relu())
-        return rms_normalize((Z + self.label_shifts().mean(0)).relu_())
+        return rms_normalize(add_relu(Z, self.label_shifts().mean(0)))
 
     def set_gradients(self, f, dZ, rows, db, du=None):
         """Set the gradients of the layer's own tensors.
@@ -446,14 +452,14 @@ class Network:
                 g.split(n_classes, dim=1), shifts.split(n_classes), strict=True
             ):
                 h = scratch[: len(block) * rows.numel()].view(len(block), *rows.shape)
-                torch.add(rows.unsqueeze(0), block.unsqueeze(1), out=h).relu_()
+                add_relu(rows.unsqueeze(0), block.unsqueeze(1), out=h)
                 g_block.copy_(self.goodness(h.flatten(0, 1)).view(len(block), -1).t())
 
     def _tower_goodness(self, Z, out):
         """Write each layer's goodness to `out`, (n_layers, n, n_classes): a pass per label."""
         first, *others = self.layers[: len(out)]
         for start, block in _blocks(first.label_shifts(), CLASS_BLOCK):
-            h = (Z.unsqueeze(1) + block).relu_().flatten(0, 1)  # (n * classes, n_units)
+            h = add_relu(Z.unsqueeze(1), block).flatten(0, 1)  # (n * classes, n_units)
             for index, layer in enumerate([first, *others]):
                 if index > 0:
                     h = layer.pre_activations(rms_normalize(h)).relu_()

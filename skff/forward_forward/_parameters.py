@@ -20,8 +20,9 @@ from skff.forward_forward.readouts import READOUTS, Softmax
 from skff.forward_forward.solvers import SOLVERS
 
 FEW_FEATURES = 64
-# Of the mean strength of a batch: weaker samples are about half of it, with a fifth of its signal.
-ALWAYS_USED = 0.8
+# Of the mean strength of a batch: two in five samples are drawn once a network has learnt. Held-out
+# images of MNIST and Fashion-MNIST do not tell 0.8 and 1.6 apart.
+ALWAYS_USED = 1.6
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],

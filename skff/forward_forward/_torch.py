@@ -191,6 +191,27 @@ def multiplies_bfloat16(device):
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
+def add_relu(a, b, out=None):
+    """Compute ``relu(a + b)``, on the CPU in one pass over memory.
+
+    Parameters
+    ----------
+    a, b : Tensor
+        Of shapes that broadcast; no gradient is recorded.
+    out : Tensor, default=None
+        Where to write; None allocates.
+
+    Returns
+    -------
+    h : Tensor
+        `out`, or a new tensor.
+    """
+    fused = getattr(torch, "_add_relu", None)  # private to torch: it may go
+    if fused is None or a.device.type != "cpu":
+        return torch.add(a, b, out=out).relu_()
+    return fused(a, b) if out is None else fused(a, b, out=out)
+
+
 def map_on_threads(function, pieces, device):
     """Apply a function to pieces of work, on as many threads as torch would use.
 

@@ -210,17 +210,14 @@ class CrossEntropy:
             logits = logits.masked_fill(~comparable, -torch.inf)
             n_comparable = comparable.sum(1, keepdim=True)
             share = comparable.to(g.dtype).mul_(self.label_smoothing).div_(n_comparable)
-        log_p, column = logits.log_softmax(1), y.unsqueeze(1)
-        # -sum_c t_c log p_c, apart for the two parts of the target; 0 times infinity is 0 here.
+        target = torch.zeros_like(g).add_(share)
+        own = torch.full((len(g), 1), 1 - self.label_smoothing, dtype=g.dtype, device=g.device)
+        target.scatter_add_(1, y.unsqueeze(1), own)
+        log_p = logits.log_softmax(1)
+        # What does not count has a target of 0; 0 times infinity is 0 here.
         counted = log_p if comparable is None else log_p.masked_fill(~comparable, 0.0)
-        loss = (
-            (counted * share)
-            .sum(1)
-            .add_(counted.gather(1, column).squeeze(1), alpha=1 - self.label_smoothing)
-        )
-        derivatives = log_p.exp().sub_(share)
-        onehot = torch.full_like(column, self.label_smoothing - 1, dtype=g.dtype)
-        return loss.div_(-self.scale), derivatives.scatter_add_(1, column, onehot)
+        loss = (counted * target).sum(1).div_(-self.scale)
+        return loss, log_p.exp().sub_(target)
 
 
 LOSSES = {

@@ -85,7 +85,8 @@ def same_on_all(ranks):
 def test_several_processes_learn_what_one_learns(name, parallel, size, found, alone):
     states = [rank["alike"][name, parallel] for rank in found[size]]
     # Adding up in another order rounds differently; layers compute what they always do.
-    rounding = 1e-2 if name == "bfloat16" else 1e-5
+    # Sums of shares in bfloat16 have two digits, and Adam goes as far where gradients are small.
+    rounding = 3e-2 if name == "bfloat16" else 1e-5
     assert_same(states[0], alone(name), rtol=rounding if parallel == "data" else 0.0)
     assert same_on_all(states)
 

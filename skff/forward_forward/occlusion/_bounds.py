@@ -20,7 +20,7 @@ import math
 import torch
 
 from skff.forward_forward._network import SMALLEST_NORM
-from skff.forward_forward._torch import as_numpy, as_writable_tensor, on_one_thread
+from skff.forward_forward._torch import add_relu, as_numpy, as_writable_tensor, on_one_thread
 
 RANK = 53  # singular directions; with ten classes and f itself a product of 48 columns
 EPSILON = torch.finfo(torch.float32).eps
@@ -190,7 +190,7 @@ class BasePoint:
             n_rows = max(1, CACHE_ELEMENTS // at.u.numel())
             for D_rows, g in zip(D.split(n_rows), out.split(n_rows, dim=1), strict=True):
                 # (classes, pairs, units)
-                h = torch.add(D_rows.add_(at.Z[k]), at.u.unsqueeze(1)).relu_()
+                h = add_relu(D_rows.add_(at.Z[k]), at.u.unsqueeze(1))
                 g += self.network.goodness(h)
 
 
@@ -202,7 +202,7 @@ class _LayerAtBase:
         self.u = layer.label_shifts()
         self.factor = goodness.gradient_factor(layer.n_units)
         self.neutral = Z + self.u.mean(0)
-        h = (Z.unsqueeze(1) + self.u).relu_()  # (n, classes, units)
+        h = add_relu(Z.unsqueeze(1), self.u)  # (n, classes, units)
         self.g = goodness(h)
         self.shift_norm = float(torch.linalg.vector_norm(self.u, dim=1).max())
         self.h_norm = torch.linalg.vector_norm(h, dim=2).amax(1).tolist()
@@ -211,7 +211,7 @@ class _LayerAtBase:
 
     def upward(self, k, D):
         """Return activities under the neutral label and their norms, D from the k-th sample."""
-        h = torch.add(D, self.neutral[k]).relu_()
+        h = add_relu(D, self.neutral[k])
         return h, torch.linalg.vector_norm(h, dim=1)
 
 

@@ -22,6 +22,7 @@ NOT_COMPARED = {"checkpoint", "checkpoint_every", "keep_interrupted", "verbose"}
 NOT_COMPARED |= {"device", "parallel", "warm_start"}
 # Of a record of the history: lists with an item per layer, and numbers.
 LISTS, NUMBERS = {"layers", "loss", "positive_share"}, {"epoch", "seconds", "learning_rate"}
+LARGEST = 1e15  # of weights: their squares and sums must fit into float32
 NOT_NEGATIVE = {"step", "exp_avg_sq"}  # of what an optimizer keeps
 
 
@@ -236,7 +237,8 @@ class Checkpoint:
             progress.phase = self.last.take("phase", 0)
             if not 0 <= progress.phase <= n_phases:
                 raise ValueError(f"it is of phase {progress.phase} of {n_phases}")
-            progress.network.restore(self.last.take("network", progress.network.state()))
+            state = self.last.take("network", progress.network.state())
+            progress.network.restore(_checked_network(state))
             progress.history[:] = _checked_history(self.last.document["history"])
 
     def resume_phase(self, progress, max_iter):
@@ -260,7 +262,8 @@ class Checkpoint:
             trainer.restore(_checked_trainer(last.take("trainer", form), form))
             best.restore(last.take("best", best.state()))
             if last.has("best_network"):
-                best.weights = last.take("best_network", progress.network.state())
+                state = last.take("best_network", progress.network.state())
+                best.weights = _checked_network(state)
 
     def keep(self, progress):
         """Keep the state after a whole epoch, and write it if it is the k-th since the last."""
@@ -313,6 +316,14 @@ class Checkpoint:
         generator.set_state(self.last.take("trainer/generator", generator.get_state()))
         progress.history[:] = self.last.document["history"]
         return interrupt
+
+
+def _checked_network(state):
+    """Return the state of a network if its weights are not too large, as those of a model."""
+    for tensor in state["tensors"]:
+        if tensor.abs().max() > LARGEST:
+            raise ValueError(f"its network has weights above {LARGEST}")
+    return state
 
 
 def _checked_trainer(state, form):

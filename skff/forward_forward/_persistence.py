@@ -8,7 +8,7 @@ import torch
 from skff._values import check_array, check_fields, check_number, check_type, decode, encode
 from skff._versions import with_version
 from skff.forward_forward import _parameters as parameters
-from skff.forward_forward._checkpoint import NOT_NEGATIVE
+from skff.forward_forward._checkpoint import LARGEST, NOT_NEGATIVE
 from skff.forward_forward._classifier import FFClassifier
 from skff.forward_forward._fit import count_epochs
 from skff.forward_forward._network import Layer, Network
@@ -43,7 +43,6 @@ HELD = {
     *("_network", "_trainer", "classes_", "history_", "n_iter_"),
     *("n_features_in_", "feature_names_in_", "_skl_callbacks"),
 }
-LARGEST = 1e15  # of weights: their squares and sums must fit into float32
 
 
 def to_parts(classifier):

@@ -472,6 +472,11 @@ def not_finite(values):
     return values
 
 
+def too_large(values):
+    values.flat[0] = 1e30
+    return values
+
+
 def reading_too_far(state):
     state[8:12] = np.frombuffer(np.int32(600).tobytes(), np.uint8)
     state[16:24] = np.frombuffer(np.uint64(600).tobytes(), np.uint8)
@@ -483,6 +488,8 @@ LIES = {
     "a generator of no state": ("trainer/generator", np.zeros_like, "mt19937"),
     "weights that are not finite": ("network/tensors/0", not_finite, "not finite"),
     "best weights that are not finite": ("best_network/tensors/0", not_finite, "not finite"),
+    "weights that are too large": ("network/tensors/1", too_large, "above"),
+    "best weights that are too large": ("best_network/tensors/0", too_large, "above"),
     "moments that are not finite": ("trainer/optimizer/state/0/exp_avg", not_finite, "not finite"),
     "squares below 0": ("trainer/optimizer/state/0/exp_avg_sq", not_negative, "exp_avg_sq"),
     "a step below 0": ("trainer/optimizer/state/0/step", not_negative, "step"),

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ WIDTHS = {"wide": 1280, "phone": 390}
 SEARCHES = {"ADSExplainer": "ADSExplainer", "GridSearchCV": "GridSearchCV"}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 ARGUMENTS += ["--disable-component-update", "--no-first-run"]
+PATIENCE = 120_000  # milliseconds, for machines that are busy with other things
 TO_LOOK_AT = ["index", "getting_started", "paper", "benchmarks", "user_guide/ads"]
 
 
@@ -26,6 +28,11 @@ class Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments):
         """Say nothing."""
+
+    def copyfile(self, source, outputfile):
+        """Send a file; whoever leaves the page before it has arrived does not want it."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            super().copyfile(source, outputfile)
 
 
 def main():
@@ -59,9 +66,10 @@ def check_all(browser, address, folder):
     wrong = []
     for name, width in WIDTHS.items():
         tab = browser.new_page(viewport={"width": width, "height": 900})
-        # What is not ours (mathematics from a CDN) may be out of reach; ours may not.
-        tab.route(lambda url: not url.startswith(address), lambda route: route.abort())
+        tab.set_default_timeout(PATIENCE)
         faults = []
+        # Pages are complete without a network.
+        tab.route(lambda url: not url.startswith(address), refuser(faults))
         tab.on("pageerror", lambda error, faults=faults: faults.append(f"error: {error}"))
         tab.on("response", lambda response, faults=faults: note_failure(response, faults))
         for page in pages:
@@ -70,12 +78,23 @@ def check_all(browser, address, folder):
             found = list(faults)
             found += [f"picture is missing: {source}" for source in tab.evaluate(MISSING_PICTURES)]
             found += [f"no alternative text: {source}" for source in tab.evaluate(SILENT_PICTURES)]
+            found += tab.evaluate(UNSET_EQUATIONS)
             overflow = tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             if overflow > 0:
                 found.append(f"{overflow} pixels too wide: {tab.evaluate(WIDEST)}")
             wrong += [f"{page} ({name}): {fault}" for fault in found]
         tab.close()
     return wrong
+
+
+def refuser(faults):
+    """Return what fetches nothing from elsewhere, and remembers what was asked for."""
+
+    def refuse(route):
+        faults.append(f"asks for {route.request.url}")
+        route.abort()
+
+    return refuse
 
 
 def note_failure(response, faults):
@@ -89,6 +108,16 @@ MISSING_PICTURES = """() => [...document.images]
     .map(image => image.src)"""
 SILENT_PICTURES = """() => [...document.images]
     .filter(image => !image.hasAttribute("alt")).map(image => image.src)"""
+UNSET_EQUATIONS = """async () => {
+    const sources = [...document.querySelectorAll("span.math, div.math")];
+    if (!sources.length) return [];
+    if (!window.MathJax?.startup) return ["MathJax is missing"];
+    await window.MathJax.startup.promise;
+    return sources
+        .filter(source => !source.querySelector("mjx-container")
+            || source.querySelector("mjx-merror"))
+        .map(source => "equation is not set: " + source.textContent);
+}"""
 WIDEST = """() => [...document.querySelectorAll("main *")]
     .filter(element => element.getBoundingClientRect().right > window.innerWidth + 1)
     .slice(0, 3).map(element => element.tagName + "." + element.className).join(", ")"""
@@ -98,11 +127,12 @@ def check_search(browser, address):
     """Return which words the search page does not find."""
     wrong = []
     tab = browser.new_page()
+    tab.set_default_timeout(PATIENCE)
     tab.route(lambda url: not url.startswith(address), lambda route: route.abort())
     for word, title in SEARCHES.items():
         tab.goto(f"{address}/search.html?q={word}")
         try:
-            tab.wait_for_selector("#search-results li", timeout=10_000)
+            tab.wait_for_selector("#search-results li", timeout=PATIENCE)
             found = tab.inner_text("#search-results")
         except Exception as error:  # playwright's own, whatever went wrong
             found = str(error)
@@ -119,6 +149,7 @@ def take_pictures(browser, address, folder):
         for name, width in WIDTHS.items():
             size = {"width": width, "height": 900}
             tab = browser.new_page(viewport=size, color_scheme=scheme)
+            tab.set_default_timeout(PATIENCE)
             for page in TO_LOOK_AT:
                 tab.goto(f"{address}/{page}.html")
                 file = f"{page.replace('/', '-')}-{scheme}-{name}.png"

@@ -14,7 +14,7 @@ import numpy as np
 from _summary import by_contestant, one_per_seed
 from matplotlib import ticker
 
-GREY = "#7a7a7a"
+GREY = "#6a6a6a"
 STYLE = {
     **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color"], GREY),
     **dict.fromkeys(["ytick.color", "axes.titlecolor", "grid.color"], GREY),

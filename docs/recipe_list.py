@@ -14,7 +14,8 @@ class RecipeList(SphinxDirective):
         """Return a section per recipe."""
         source = []
         for name, recipe in RECIPES.items():
-            source += [f".. rubric:: {name}", "", recipe.source, ""]
+            # Escaped, as an initial would begin a list.
+            source += [f".. rubric:: {name}", "", f"\\{recipe.source}", ""]
             if recipe.parameters:
                 source += [".. code-block:: python", ""]
                 source += [f"    {line}" for line in _call(recipe)] + [""]

@@ -1,8 +1,13 @@
 """Forward-Forward networks and Accuracy Differential Saliency for scikit-learn."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from skff.saliency import ADSDisplay, ADSExplainer, ADSExplanation
+
+if TYPE_CHECKING:
+    from skff.forward_forward import FFClassifier
+    from skff.persistence import load, save
 
 __all__ = ["ADSDisplay", "ADSExplainer", "ADSExplanation", "FFClassifier", "load", "save"]
 

@@ -1,19 +1,25 @@
 """IDX files, the plain array format of MNIST: a magic number, the shape, the elements."""
 
+from __future__ import annotations
+
 import contextlib
 import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20
 
 
-def load_idx(path):
+def load_idx(path: str | PathLike[str]) -> np.ndarray:
     """Read an array from an IDX file, plain or gzip-compressed.
 
     Parameters

@@ -7,6 +7,7 @@ JSON's own scalars stand for themselves; everything else is an object with one f
 import math
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
+from typing import get_type_hints
 
 import numpy as np
 
@@ -186,7 +187,8 @@ def _decode_component(content, arrays, components):
 
 
 def _field_types(component):
-    return {field.name: field.type for field in fields(component)}
+    types = get_type_hints(component)
+    return {field.name: types[field.name] for field in fields(component)}
 
 
 _DECODERS = {

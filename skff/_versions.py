@@ -16,6 +16,16 @@ class InconsistentVersionWarning(UserWarning):
         Class of the object.
     version : str or None
         Version of skff that wrote it; None if it does not say.
+
+    Examples
+    --------
+    Refuse pickles of other versions:
+
+    >>> import warnings
+    >>> from skff.persistence import InconsistentVersionWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", InconsistentVersionWarning)
+    ...     # load pickles here
     """
 
     def __init__(self, name, version):

@@ -1,16 +1,22 @@
 """MNIST and Fashion-MNIST, found on disk or fetched from OpenML, and the IDX files they come in."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.utils import Bunch
 
 from skff._idx import load_idx, write_idx
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 __all__ = ["fetch_fashion_mnist", "fetch_mnist", "load_idx"]
 
@@ -65,7 +71,13 @@ Licence: MIT, Copyright 2017 Zalando SE.
 }
 
 
-def fetch_mnist(*, subset="train", data_home=None, download_if_missing=True, return_X_y=False):
+def fetch_mnist(
+    *,
+    subset: str = "train",
+    data_home: str | PathLike[str] | None = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the MNIST handwritten digits, downloading them if they are not on disk.
 
     The images are looked for in `$SKFF_DATA/mnist`, then in the cache `skff/mnist` of the data
@@ -116,8 +128,12 @@ def fetch_mnist(*, subset="train", data_home=None, download_if_missing=True, ret
 
 
 def fetch_fashion_mnist(
-    *, subset="train", data_home=None, download_if_missing=True, return_X_y=False
-):
+    *,
+    subset: str = "train",
+    data_home: str | PathLike[str] | None = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the Fashion-MNIST images of clothing, downloading them if they are not on disk.
 
     The images are looked for in `$SKFF_DATA/fashion-mnist`, then in the cache `skff/fashion-mnist`

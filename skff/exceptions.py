@@ -20,4 +20,18 @@ class ScaleWarning(UserWarning):
 
 
 class ConstantPredictionWarning(UserWarning):
-    """An estimator to be explained predicts the same label for all samples."""
+    """An estimator to be explained predicts the same label for all samples.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from skff import ADSExplainer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     explanation = ADSExplainer(DummyClassifier().fit(X, y), window_shape=1).explain(X, y)
+    >>> caught[0].category.__name__
+    'ConstantPredictionWarning'
+    """

@@ -1,6 +1,9 @@
 """Multilayer perceptrons trained by backpropagation, matched to a Forward-Forward classifier."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +22,13 @@ from skff.forward_forward._torch import resolve_device
 from skff.forward_forward._trainer import SCHEDULES
 from skff.forward_forward.solvers import SGD, SOLVERS
 
+if TYPE_CHECKING:
+    from skff.forward_forward._classifier import FFClassifier
+
 __all__ = ["sklearn_mlp", "skorch_mlp"]
 
 
-def sklearn_mlp(ff, **overrides):
+def sklearn_mlp(ff: FFClassifier, **overrides: Any) -> MLPClassifier:
     """Build scikit-learn's MLPClassifier with the settings of a Forward-Forward classifier.
 
     Parameters
@@ -153,7 +159,7 @@ class CenteredMLPClassifier(FixedEpochsMLPClassifier):
         self.intercepts_[0] = (self.intercepts_[0] - shift).astype(self.intercepts_[0].dtype)
 
 
-def skorch_mlp(ff, **overrides):
+def skorch_mlp(ff: FFClassifier, **overrides: Any) -> MLPNet:
     """Build a skorch network with the settings of a Forward-Forward classifier.
 
     Parameters

@@ -4,10 +4,19 @@ A file is in the safetensors format: arrays, and JSON in its header. Other tools
 but only :func:`save` writes what :func:`load` takes.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from skff import _files
 from skff._versions import InconsistentVersionWarning
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from skff.forward_forward._classifier import FFClassifier
+    from skff.saliency._explanation import ADSExplanation
 
 __all__ = ["InconsistentVersionWarning", "load", "save"]
 
@@ -18,7 +27,7 @@ _ROOMS = {
 }
 
 
-def save(obj, path):
+def save(obj: FFClassifier | ADSExplanation, path: str | PathLike[str]) -> None:
     """Write a classifier or an explanation to a file.
 
     A previous file of this name is replaced at once and only when the new one is complete: whatever
@@ -77,7 +86,7 @@ def save(obj, path):
     _files.write(path, kind, arrays, document)
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> FFClassifier | ADSExplanation | Any:
     """Read what :func:`save` wrote.
 
     Nothing in the file is executed, and memory grows with the bytes that it really holds. Its
@@ -106,6 +115,17 @@ def load(path):
     See Also
     --------
     save : Writes the file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import skff
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "classifier.skff"
+    ...     skff.save(skff.FFClassifier((20, 20), dropout=0.2), path)
+    ...     skff.load(path).dropout
+    0.2
     """
     kind, arrays, document = _files.read(path, _ROOMS)
     with _files.refusing(path):

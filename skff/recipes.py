@@ -1,7 +1,10 @@
 """Recipes: documented settings of FFClassifier, each with its source's figure and our own."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
@@ -12,6 +15,10 @@ from skff.forward_forward.goodness import SumSquare
 from skff.forward_forward.losses import Logistic
 from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import SGD
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+    from torch import Tensor
 
 __all__ = ["RECIPES", "ExcessSquare", "Recipe"]
 
@@ -50,7 +57,7 @@ class Recipe:
     measured: str | None = None
     preprocessing: BaseEstimator | None = None
 
-    def estimator(self, **overrides):
+    def estimator(self, **overrides: Any) -> FFClassifier | Pipeline:
         """Build all that the recipe says, not fitted.
 
         Parameters
@@ -74,7 +81,7 @@ class Recipe:
             return classifier
         return make_pipeline(clone(self.preprocessing), classifier)
 
-    def classifier(self, **overrides):
+    def classifier(self, **overrides: Any) -> FFClassifier:
         """Build the classifier alone, not fitted; it expects preprocessed features.
 
         Parameters
@@ -110,7 +117,7 @@ class ExcessSquare(SumSquare):
     tensor([0., 6.])
     """
 
-    def __call__(self, h):
+    def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of each row of activities.
 
         Parameters

@@ -1,4 +1,6 @@
 import doctest
+import inspect
+import pydoc
 import re
 import sys
 from itertools import combinations
@@ -25,6 +27,7 @@ PAGES = [
     DOCS / "extending.rst",
     DOCS / "from_mlp.rst",
     DOCS / "getting_started.rst",
+    DOCS / "how_to.rst",
     DOCS / "recipes.rst",
     # The rows of the pitfalls have a test of their own.
     *sorted(set((DOCS / "user_guide").glob("[!i]*.rst")) - {DOCS / "user_guide" / "pitfalls.rst"}),
@@ -40,6 +43,13 @@ REGISTRIES = {
 def api_entries():
     """Return the names that the API page lists, without the package's own."""
     return (DOCS / "api.rst").read_text(encoding="utf-8").split()
+
+
+def api_names():
+    """Return the names of the classes and functions that have a page of their own."""
+    return re.findall(
+        r"^    ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -66,6 +76,31 @@ def test_every_public_name_is_on_the_api_page(room):
     names = [name for name in room.__all__ if callable(getattr(room, name))]
     missing = [name for name in names if not {name, prefix + name} & listed]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", api_names())
+def test_every_page_of_the_api_has_an_example(name):
+    assert ">>> " in inspect.getdoc(pydoc.locate(f"skff.{name}"))
+
+
+def callables_of(name):
+    """Return the functions and methods that a user of a public class or function calls."""
+    thing = pydoc.locate(f"skff.{name}")
+    if not inspect.isclass(thing):
+        return {name: thing}
+    members = {key: getattr(value, "fget", value) for key, value in vars(thing).items()}
+    members = {key: getattr(value, "__func__", value) for key, value in members.items()}
+    public = {key: f for key, f in members.items() if key == "__call__" or key[0] != "_"}
+    return {f"{name}.{key}": f for key, f in public.items() if inspect.isfunction(f)}
+
+
+@pytest.mark.parametrize("name", api_names())
+def test_every_public_function_says_its_types(name):
+    for function in callables_of(name).values():
+        signature = inspect.signature(function)
+        untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+        assert set(untyped) <= {"self", "cls"}
+        assert signature.return_annotation is not signature.empty
 
 
 @pytest.mark.parametrize("module", REGISTRIES)

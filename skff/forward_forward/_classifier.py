@@ -1,6 +1,9 @@
 """FFClassifier: parameters, their documentation and prediction."""
 
+from __future__ import annotations
+
 from contextlib import suppress
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -18,6 +21,10 @@ from skff.forward_forward._features import validate_features
 from skff.forward_forward._torch import computing, on_own_terms, resolve_device
 from skff.forward_forward.occlusion import OcclusionPredictor
 from skff.forward_forward.overlays import replace
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
 
 
 class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -305,7 +312,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @with_callbacks
     @on_own_terms()
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -341,7 +348,13 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     @on_own_terms()
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Pass once over some data, going on from the present weights.
 
         The optimizer's state lasts from call to call, and the scale of the first call's data is
@@ -376,7 +389,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     @on_own_terms()
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Compute how much better each class is than the mean of all.
 
         Parameters
@@ -396,7 +409,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     @on_own_terms()
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the label with the highest goodness.
 
         Parameters
@@ -413,7 +426,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return fitted.classes_[fitted._class_scores(X, lambda scores: scores.argmax(axis=1))]
 
     @on_own_terms()
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Estimate class probabilities.
 
         By a softmax of the head's logits, or of the classes' mean goodness over the layers that
@@ -433,7 +446,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return np.exp(self.predict_log_proba(X))
 
     @on_own_terms()
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Estimate the logarithm of class probabilities.
 
         Parameters
@@ -450,7 +463,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return fitted._class_scores(X, fitted._network.log_probabilities)
 
     @on_own_terms()
-    def layer_goodness(self, X):
+    def layer_goodness(self, X: ArrayLike) -> np.ndarray:
         """Compute each layer's goodness of each sample under each label.
 
         Parameters
@@ -469,7 +482,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return network.compute(fitted._validate_samples(X), network.layer_goodness, dim=1)
 
     @on_own_terms()
-    def occlusion_predictor(self, X, *, fill):
+    def occlusion_predictor(self, X: ArrayLike, *, fill: ArrayLike) -> OcclusionPredictor:
         """Prepare exact and fast predictions for `X` with some of its features hidden.
 
         Saliency methods that hide regions use it: see `skff.ADSExplainer`.
@@ -498,7 +511,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return OcclusionPredictor(fitted._network, X, fill, classes=fitted.classes_)
 
     @on_own_terms()
-    def randomize_weights(self, random_state=None):
+    def randomize_weights(self, random_state: int | np.random.RandomState | None = None) -> Self:
         """Return a copy whose network has forgotten what it learned.
 
         The entries of each layer's weights, biases and label weights, and of a softmax head, are
@@ -523,7 +536,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return randomized
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[np.ndarray]:
         """Weights of each layer, (n_inputs, n_units)."""
         network = self._fitted_network()
         first, *others = [layer.weight.t().cpu().numpy() for layer in network.layers]
@@ -532,7 +545,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return [first, *others]
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[np.ndarray]:
         """Biases of each layer."""
         network = self._fitted_network()
         first, *others = [layer.bias for layer in network.layers]
@@ -542,29 +555,29 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return [bias.cpu().numpy() for bias in [first, *others]]
 
     @property
-    def label_coefs_(self):
+    def label_coefs_(self) -> list[np.ndarray]:
         """What each label adds to each layer that reads it, (n_classes, n_units)."""
         weights = [layer.label_weight for layer in self._fitted_network().layers]
         return [weight.cpu().numpy() for weight in weights if weight is not None]
 
     @property
-    def input_scale_(self):
+    def input_scale_(self) -> float:
         """Fixed factor on the first layer's input."""
         return self._fitted_network().input_scale
 
     @property
-    def label_amplitude_(self):
+    def label_amplitude_(self) -> float:
         """Value of the first layer's label unit, in units of `X`."""
         network = self._fitted_network()
         return network.layers[0].label_amplitude / network.input_scale
 
     @property
-    def device_(self):
+    def device_(self) -> torch.device:
         """Where the weights are."""
         return self._fitted_network().device
 
     @property
-    def loss_curves_(self):
+    def loss_curves_(self) -> np.ndarray:
         """Mean loss per layer and epoch, (n_layers, `n_iter_`)."""
         curves = [
             [
@@ -580,7 +593,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return padded
 
     @property
-    def n_layers_(self):
+    def n_layers_(self) -> int:
         """Number of layers."""
         return self._fitted_network().n_layers
 

@@ -22,7 +22,7 @@ GENERATOR_COUNTERS = struct.Struct("=QiiQ")
 GENERATOR_WORDS = 624
 
 _precision_lock = process_wide_lock()
-_precisions_in_use = []  # of all computations that run now, in any thread
+_precisions_in_use: list[str] = []  # of all computations that run now, in any thread
 _precision_before = _precision_set = None
 
 

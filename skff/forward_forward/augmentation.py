@@ -1,10 +1,16 @@
 """Augmentations: ``(batch, generator) -> batch``, applied to the features of each batch."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class ImageShift:
                 "least 1."
             )
 
-    def __call__(self, batch, generator):
+    def __call__(self, batch: Tensor, generator: Generator) -> Tensor:
         """Shift the images of a batch.
 
         Parameters

@@ -1,8 +1,14 @@
 """Goodness: activities ``(..., n_units)`` -> one number ``(...)`` a layer raises or lowers."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,9 +21,16 @@ class SumSquare:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 2, equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.goodness import SumSquare
+    >>> SumSquare()(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([5., 9.])
     """
 
-    def __call__(self, h):
+    def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of each row of activities.
 
         Parameters
@@ -33,7 +46,7 @@ class SumSquare:
         # One read of h; h.square().sum(-1) would write a tensor as large as h.
         return torch.linalg.vector_norm(h, dim=-1).square()
 
-    def gradient_factor(self, n_units):
+    def gradient_factor(self, n_units: int) -> float:
         """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
 
         Parameters
@@ -51,9 +64,17 @@ class SumSquare:
 
 @dataclass(frozen=True)
 class MeanSquare(SumSquare):
-    """Mean of the squared activities: independent of the layer's width."""
+    """Mean of the squared activities: independent of the layer's width.
 
-    def __call__(self, h):
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.goodness import MeanSquare
+    >>> MeanSquare()(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([2.5000, 4.5000])
+    """
+
+    def __call__(self, h: Tensor) -> Tensor:
         """Compute the goodness of each row of activities.
 
         Parameters
@@ -68,7 +89,7 @@ class MeanSquare(SumSquare):
         """
         return super().__call__(h) / h.shape[-1]
 
-    def gradient_factor(self, n_units):
+    def gradient_factor(self, n_units: int) -> float:
         """Return the number k for which the gradient is ``k * h``.
 
         Parameters

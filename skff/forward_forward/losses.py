@@ -6,11 +6,16 @@ shape (n, n_labels), `y` (n,) the column of the true label and `comparable` a ma
 that count, or None where all do.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import softplus
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,19 @@ class SymBa:
     ----------
     .. [1] H.-C. Lee and J. Song, "SymBa: Symmetric Backpropagation-Free Contrastive Learning
        with Forward-Forward Algorithm for Optimizing Convergence", arXiv:2303.08418, 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import SymBa
+    >>> g_pos, g_neg = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0])
+    >>> SymBa(scale=1.0)(g_pos, g_neg)  # small where the positive leads
+    tensor([0.1269, 2.1269])
     """
 
     scale: float = 4.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -46,7 +59,7 @@ class SymBa:
         """
         return softplus(-self.scale * (g_pos - g_neg)) / self.scale
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         derivative = torch.sigmoid(self.scale * (g_neg - g_pos))
         return -derivative, derivative
@@ -60,11 +73,19 @@ class Swish:
     ----------
     scale : float, default=6.0
         Sharpness, in inverse units of goodness.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import Swish
+    >>> g_pos, g_neg = torch.tensor([3.0, 1.0]), torch.tensor([1.0, 3.0])
+    >>> Swish(scale=1.0)(g_pos, g_neg)  # small where the positive leads
+    tensor([-0.2384,  1.7616])
     """
 
     scale: float = 6.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -80,7 +101,7 @@ class Swish:
         d = g_pos - g_neg
         return -d * torch.sigmoid(-self.scale * d)
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         kd = self.scale * (g_pos - g_neg)
         s = torch.sigmoid(-kd)
@@ -106,11 +127,19 @@ class Logistic:
        arXiv:2212.13345, 2022, equation 1.
     .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
        arXiv:2409.15365, 2024, equation 1 and Algorithm 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.losses import Logistic
+    >>> g_pos, g_neg = torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0])
+    >>> Logistic(threshold=2.0)(g_pos, g_neg)  # log 2 with both on the threshold
+    tensor([0.3133, 0.6931])
     """
 
     threshold: float = 2.0
 
-    def __call__(self, g_pos, g_neg):
+    def __call__(self, g_pos: Tensor, g_neg: Tensor) -> Tensor:
         """Compute the loss of each pair.
 
         Parameters
@@ -125,7 +154,7 @@ class Logistic:
         """
         return (softplus(self.threshold - g_pos) + softplus(g_neg - self.threshold)) / 2
 
-    def derivatives(self, g_pos, g_neg):
+    def derivatives(self, g_pos: Tensor, g_neg: Tensor) -> tuple[Tensor, Tensor]:
         """Return the derivatives with respect to `g_pos` and `g_neg`, each of shape (n,)."""
         return (
             -torch.sigmoid(self.threshold - g_pos) / 2,
@@ -161,6 +190,21 @@ class CrossEntropy:
     ----------
     .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
        arXiv:1512.00567, 2015, section 7 (label smoothing).
+
+    Examples
+    --------
+    The first sample has most goodness under its label, the second one under another:
+
+    >>> import torch
+    >>> from skff.forward_forward.losses import CrossEntropy
+    >>> g, y = torch.tensor([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]]), torch.tensor([0, 1])
+    >>> CrossEntropy(scale=1.0, label_smoothing=0.0)(g, y)
+    tensor([0.1698, 2.1698])
+
+    Its settings are passed to the classifier with it:
+
+    >>> from skff import FFClassifier
+    >>> ff = FFClassifier(loss=CrossEntropy(label_smoothing=0.05))
     """
 
     scale: float = 4.0
@@ -184,7 +228,7 @@ class CrossEntropy:
                 "candidates may be the true label."
             )
 
-    def __call__(self, g, y, comparable=None):
+    def __call__(self, g: Tensor, y: Tensor, comparable: Tensor | None = None) -> Tensor:
         """Compute the loss of each sample.
 
         Parameters
@@ -203,9 +247,12 @@ class CrossEntropy:
         """
         return self.with_derivatives(g, y, comparable)[0]
 
-    def with_derivatives(self, g, y, comparable=None):
+    def with_derivatives(
+        self, g: Tensor, y: Tensor, comparable: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss of each sample, (n,), and its derivatives by `g`: softmax - target."""
-        logits, share = self.scale * g, self.label_smoothing / g.shape[1]
+        logits = self.scale * g
+        share: float | Tensor = self.label_smoothing / g.shape[1]
         if comparable is not None:
             logits = logits.masked_fill(~comparable, -torch.inf)
             n_comparable = comparable.sum(1, keepdim=True)

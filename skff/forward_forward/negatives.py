@@ -6,13 +6,19 @@ for the goodness of the layer that learns (of the first one if only that reads t
 ``needs = "readout"`` for the softmax head's log-probabilities.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
-def uniform(y, n_classes, generator):
+
+def uniform(y: Tensor, n_classes: int, generator: Generator) -> Tensor:
     """Draw one wrong label per sample, uniformly over the other classes.
 
     Parameters
@@ -33,6 +39,15 @@ def uniform(y, n_classes, generator):
     ------
     ValueError
         If `n_classes` < 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.negatives import uniform
+    >>> y = torch.tensor([0, 1, 2, 2])
+    >>> wrong = uniform(y, 3, torch.Generator().manual_seed(0))
+    >>> bool((wrong == y).any())
+    False
     """
     _check_n_classes(n_classes)
     # A shift of 1 to n_classes - 1 cannot reach the true label, so no redraw is needed.
@@ -54,6 +69,16 @@ class Hard:
         Factor on the goodness inside the softmax; 0 draws uniformly.
     max_candidates : int, default=64
         With more classes than this, each batch draws among a random subset of this many.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skff.forward_forward.negatives import Hard
+    >>> y = torch.tensor([0, 1])
+    >>> goodness = torch.tensor([[9.0, 8.0, 0.0], [0.0, 9.0, 8.0]])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> Hard()(y, 3, generator, lambda labels: goodness[:, labels])  # best wrong label of each
+    tensor([1, 2])
     """
 
     sharpness: float = 4.0
@@ -69,7 +94,13 @@ class Hard:
                 "candidates may be the true label."
             )
 
-    def __call__(self, y, n_classes, generator, score=None):
+    def __call__(
+        self,
+        y: Tensor,
+        n_classes: int,
+        generator: Generator,
+        score: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Draw one wrong label per sample.
 
         Parameters
@@ -122,6 +153,15 @@ class Confused(Hard):
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 3.3 (hard negative labels).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skff import FFClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ff = FFClassifier((20, 20), negatives="confused", readout="softmax", max_iter=3)
+    >>> ff.fit(X, y).n_iter_
+    3
     """
 
     sharpness: float = 1.0

@@ -7,10 +7,20 @@ label units. With the attribute ``every_layer = True`` all layers have label uni
 the first one has.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+Features = TypeVar("Features", torch.Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,20 @@ class Layerwise:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 3.4 (the label as a top-down input of every layer).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skff import FFClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ff = FFClassifier((20, 10), overlay="layerwise", max_iter=1).fit(X, y)
+    >>> [weights.shape for weights in ff.label_coefs_]  # label units at every layer
+    [(3, 20), (3, 10)]
     """
 
     every_layer: ClassVar[bool] = True
 
-    def __call__(self, X, n_classes):
+    def __call__(self, X: Features, n_classes: int) -> Features:
         """Keep all features.
 
         Parameters
@@ -46,7 +65,7 @@ class Layerwise:
         return X
 
 
-def append(X, n_classes):
+def append(X: Features, n_classes: int) -> Features:
     """Keep all features; label units stand beside them, in the first layer only.
 
     Parameters
@@ -60,11 +79,18 @@ def append(X, n_classes):
     -------
     kept : Tensor or ndarray of shape (n_samples, n_features)
         A view of `X`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.forward_forward.overlays import append, overlay_labels
+    >>> overlay_labels(np.full((1, 4), 0.5), [1], 3, overlay=append).tolist()
+    [[0.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5]]
     """
     return X
 
 
-def replace(X, n_classes):
+def replace(X: Features, n_classes: int) -> Features:
     """Give up the first `n_classes` features, whose places the label takes.
 
     Parameters
@@ -89,6 +115,13 @@ def replace(X, n_classes):
     .. [1] G. Hinton, arXiv:2212.13345, 2022, section 3.3.
     .. [2] M. Bakhshi, "Novel Saliency Analysis for the Forward-Forward Algorithm",
        arXiv:2409.15365, 2024, Figure 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.forward_forward.overlays import overlay_labels, replace
+    >>> overlay_labels(np.full((1, 4), 0.5), [1], 3, overlay=replace).tolist()
+    [[0.0, 1.0, 0.0, 0.5]]
     """
     if X.shape[1] <= n_classes:
         raise ValueError(
@@ -107,7 +140,14 @@ def reads_label_everywhere(overlay):
     return bool(getattr(overlay, "every_layer", False))
 
 
-def overlay_labels(X, y, n_classes, *, amplitude=1.0, overlay=append):
+def overlay_labels(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_classes: int,
+    *,
+    amplitude: float = 1.0,
+    overlay: Callable[[Tensor, int], Tensor] = append,
+) -> Tensor:
     """Build the labelled input of the first layer, for inspection and for pictures.
 
     Training and prediction never build it: they share the product with the features.
@@ -129,6 +169,17 @@ def overlay_labels(X, y, n_classes, *, amplitude=1.0, overlay=append):
     -------
     labelled : Tensor of shape (n_samples, n_classes + n_kept)
         Label units, then the kept features.
+
+    Examples
+    --------
+    The label in the first ten pixels, as in Figure 1 of Bakhshi (2024):
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skff.forward_forward.overlays import overlay_labels, replace
+    >>> X, y = load_digits(return_X_y=True)
+    >>> labelled = overlay_labels(X / 16, y, 10, overlay=replace)
+    >>> bool((labelled[:, :10].argmax(dim=1).numpy() == y).all())
+    True
     """
     X = torch.as_tensor(X)
     units = torch.nn.functional.one_hot(torch.as_tensor(y), n_classes).to(X.dtype)

@@ -27,6 +27,16 @@ class Softmax:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 3.3.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skff import FFClassifier
+    >>> from skff.forward_forward.readouts import Softmax
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ff = FFClassifier((20, 20), readout=Softmax(learning_rate_init=0.01), max_iter=5)
+    >>> ff.fit(X, y).predict_proba(X).shape
+    (150, 3)
     """
 
     learning_rate_init: float | None = None

@@ -1,8 +1,14 @@
 """Solvers: ``make(tensors, learning_rate)`` -> the torch optimizer that updates the layers."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -13,9 +19,14 @@ class AdamW:
     ----------
     .. [1] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization",
        arXiv:1711.05101, 2017.
+
+    Examples
+    --------
+    >>> from skff import FFClassifier
+    >>> ff = FFClassifier(solver="adamw", weight_decay=1e-3)  # the trainer decays the weights
     """
 
-    def make(self, tensors, learning_rate):
+    def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return the optimizer of some tensors; the trainer decays the weights itself."""
         return torch.optim.AdamW(
             tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors)
@@ -35,6 +46,12 @@ class SGD:
     ------
     ValueError
         If `momentum` is out of its range.
+
+    Examples
+    --------
+    >>> from skff import FFClassifier
+    >>> from skff.forward_forward.solvers import SGD
+    >>> ff = FFClassifier(solver=SGD(momentum=0.8), learning_rate_init=0.05)
     """
 
     momentum: float = 0.9
@@ -44,7 +61,7 @@ class SGD:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"Got momentum={self.momentum!r}, but expected a number in [0, 1).")
 
-    def make(self, tensors, learning_rate):
+    def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return the optimizer of some tensors."""
         return torch.optim.SGD(
             tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors)

@@ -1,8 +1,12 @@
 """How far maps agree: two of them, those of several training runs, those of random weights."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -14,6 +18,14 @@ from skff.saliency._explainer import check_explainer, with_fixed_draws, with_par
 from skff.saliency._explanation import ADSExplanation
 from skff.saliency._parameters import COUNT, LEVEL, check_parameters
 from skff.saliency._statistics import fold_standard_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+
+    from skff.saliency._display import ADSDisplay
+    from skff.saliency._explainer import ADSExplainer
 
 ARRAYS = ("coefs_", "intercepts_", "coef_", "intercept_")  # of scikit-learn's networks and lines
 
@@ -36,6 +48,13 @@ class MapComparison:
         Number of pixels explained by both maps.
     confidence_level : float
         Of the intervals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.saliency import compare_explanations
+    >>> compare_explanations(np.arange(20.0), np.arange(20.0) ** 2)
+    <MapComparison: rank correlation 1.00, overlap of the top 2 of 20 pixels 1.00>
     """
 
     rank_correlation: float
@@ -60,8 +79,14 @@ def _in_brackets(interval):
 
 
 def compare_explanations(
-    first, second, *, top=0.1, n_bootstrap=1000, confidence_level=0.95, random_state=None
-):
+    first: ADSExplanation | ArrayLike,
+    second: ADSExplanation | ArrayLike,
+    *,
+    top: float | int = 0.1,
+    n_bootstrap: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+) -> MapComparison:
     """Measure how far two maps agree on which pixels matter.
 
     The intervals say how much of the (dis)agreement is owed to the samples at hand: the up to 50
@@ -130,14 +155,14 @@ def compare_explanations(
     n_top = _n_top(top, int(is_shared.sum()))
     estimates = [one[is_shared][None] for one in maps]  # (1, n_pixels)
     draws = _draw_maps(first, second, is_shared, n_bootstrap, rng)
-    intervals = None, None
+    intervals: Sequence[tuple | None] = (None, None)
     if draws is not None:
         tail = (1 - confidence_level) / 2
-        quantities = _rank_correlations(*draws), _top_overlaps(*draws, n_top)
+        quantities = _rank_correlations(*draws), _top_overlaps(*draws, n_top=n_top)
         intervals = [tuple(np.nanquantile(q, [tail, 1 - tail]).tolist()) for q in quantities]
     return MapComparison(
         rank_correlation=float(_rank_correlations(*estimates)[0]),
-        top_overlap=float(_top_overlaps(*estimates, n_top)[0]),
+        top_overlap=float(_top_overlaps(*estimates, n_top=n_top)[0]),
         rank_correlation_interval=intervals[0],
         top_overlap_interval=intervals[1],
         n_top=n_top,
@@ -205,7 +230,7 @@ def _rank_correlations(first, second):
     return np.clip(correlation, -1, 1)  # rounding can lead beyond
 
 
-def _top_overlaps(first, second, n_top):
+def _top_overlaps(first, second, *, n_top):
     """Return the share of each row's `n_top` largest that both have; ties go to earlier pixels."""
     tops = []
     for one in (first, second):
@@ -216,7 +241,14 @@ def _top_overlaps(first, second, n_top):
     return (tops[0] & tops[1]).sum(axis=1) / n_top
 
 
-def explain_refits(explainer, estimators, X, y, *, sample_weight=None):
+def explain_refits(
+    explainer: ADSExplainer,
+    estimators: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> RefitExplanations:
     """Explain several fits of an estimator on the same samples.
 
     The standard error of one explanation is that over samples, for the fitted estimator as it is.
@@ -289,6 +321,20 @@ class RefitExplanations:
     of their mean map, the `standard_error` of the mean is ``sqrt(s**2 / R + e**2)``. The part of
     the variance that is particular to a run and a sample is in both terms, so that this errs
     slightly on the large side.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, explain_refits
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fits = [GaussianNB().fit(X[k::2], y[k::2]) for k in range(2)]
+    >>> explainer = ADSExplainer(GaussianNB(), window_shape=1, fill="mean")
+    >>> refits = explain_refits(explainer, fits, X, y)
+    >>> refits
+    <RefitExplanations: 2 runs, <ADSExplanation: 4 map of accuracy 0.96 on 150 samples> first>
+    >>> bool((refits.standard_error >= refits.sampling_error).all())
+    True
     """
 
     explanations: list[ADSExplanation]
@@ -297,39 +343,47 @@ class RefitExplanations:
         return f"<RefitExplanations: {self.n_runs} runs, {self.explanations[0]!r} first>"
 
     @property
-    def n_runs(self):
+    def n_runs(self) -> int:
         """Number of training runs, R."""
         return len(self.explanations)
 
     @property
-    def importances(self):
+    def importances(self) -> np.ndarray:
         """Mean of the maps over the runs, an ndarray of shape (H, W) or (L,)."""
         return np.mean([one.importances for one in self.explanations], axis=0)
 
     @property
-    def standard_deviation(self):
+    def standard_deviation(self) -> np.ndarray:
         """Standard deviation of the maps over the runs (ddof=1), of the shape of `importances`."""
         return np.std([one.importances for one in self.explanations], axis=0, ddof=1)
 
     @property
-    def sampling_error(self):
+    def sampling_error(self) -> np.ndarray | None:
         """Standard error of `importances` over samples, for these runs; None unless accuracy.
 
         It is paired over the runs, from their mean on each of up to 50 parts of the samples.
         """
         parts = [one.fold_importances for one in self.explanations]
-        if any(part is None for part in parts):
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
             return None
-        return fold_standard_error(np.mean(parts, axis=0), self.explanations[0].fold_weights)
+        return fold_standard_error(np.mean(known, axis=0), self.explanations[0].fold_weights)
 
     @property
-    def standard_error(self):
+    def standard_error(self) -> np.ndarray | None:
         """Standard error of `importances` over samples and runs; None unless accuracy."""
         if self.sampling_error is None:
             return None
         return np.sqrt(self.standard_deviation**2 / self.n_runs + self.sampling_error**2)
 
-    def plot(self, image=None, *, ax=None, cmap="RdBu_r", colorbar=True):
+    def plot(
+        self,
+        image: ArrayLike | None = None,
+        *,
+        ax: Sequence[Axes] | None = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+    ) -> ADSDisplay:
         """Draw the mean map beside the standard deviation over the runs, with one scale.
 
         Parameters
@@ -376,8 +430,15 @@ def _check_estimators(estimators):
 
 
 def randomization_check(
-    explainer, X, y, *, randomize=None, n_repeats=5, random_state=None, sample_weight=None
-):
+    explainer: ADSExplainer,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    randomize: Callable[..., Any] | None = None,
+    n_repeats: int = 5,
+    random_state: int | np.random.RandomState | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> RandomizationCheck:
     """Compare the map of an estimator with maps of the same estimator with random weights.
 
     A map that shows what was learned must change when that is forgotten: its rank correlation
@@ -472,6 +533,18 @@ class RandomizationCheck:
     See Also
     --------
     randomization_check : Makes the maps.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skff.saliency import ADSExplainer, randomization_check
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=200).fit(X, y)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> check = randomization_check(explainer, X, y, n_repeats=3, random_state=0)
+    >>> bool(check.scores.max() < check.original.baseline_score)
+    True
     """
 
     original: ADSExplanation
@@ -485,7 +558,7 @@ class RandomizationCheck:
         )
 
     @property
-    def rank_correlations(self):
+    def rank_correlations(self) -> np.ndarray:
         """Spearman's correlation of the map with each randomised one, of shape (n_repeats,).
 
         In [-1, 1]. A constant map, such as the flat one of an estimator that always predicts the
@@ -494,16 +567,16 @@ class RandomizationCheck:
         return self._correlations(lambda importances: importances)
 
     @property
-    def absolute_rank_correlations(self):
+    def absolute_rank_correlations(self) -> np.ndarray:
         """The same of the absolute values, which tell where a map is strong, not its sign."""
         return self._correlations(np.abs)
 
     @property
-    def scores(self):
+    def scores(self) -> np.ndarray:
         """Score of each randomised estimator with nothing hidden, of shape (n_repeats,)."""
         return np.array([one.baseline_score for one in self.randomized])
 
-    def plot(self, *, cmap="RdBu_r", colorbar=True):
+    def plot(self, *, cmap: str | Colormap = "RdBu_r", colorbar: bool = True) -> ADSDisplay:
         """Draw the map beside those of the randomised estimators, with one scale.
 
         Parameters

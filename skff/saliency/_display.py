@@ -1,13 +1,22 @@
 """Drawing of ADS maps; matplotlib is imported when something is drawn."""
 
+from __future__ import annotations
+
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from math import ceil
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from skff.saliency._explainer import ADSExplainer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
 
 MAX_COLUMNS = 5  # of maps side by side
 MAX_LABELS = 40  # bars that get a name each
@@ -51,6 +60,9 @@ class ADSDisplay:
     (-0.1, 0.1)
     """
 
+    ax_: Any  # one, or a list where there are several maps
+    im_: Any
+
     def __init__(self, maps, *, names=None, units="score drop", significant=None, labels=None):
         self.maps = maps
         self.names = names
@@ -65,17 +77,17 @@ class ADSDisplay:
     @classmethod
     def from_explanation(
         cls,
-        explanation,
+        explanation: Any,
         *,
-        names=None,
-        per_class=False,
-        significance=None,
-        ax=None,
-        image=None,
-        cmap="RdBu_r",
-        colorbar=True,
-        im_kw=None,
-    ):
+        names: list[str] | None = None,
+        per_class: bool = False,
+        significance: float | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        image: Any = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw one explanation, several, or the classes of one, with one scale.
 
         Parameters
@@ -140,19 +152,19 @@ class ADSDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
-        sample_weight=None,
-        significance=None,
-        ax=None,
-        image=None,
-        cmap="RdBu_r",
-        colorbar=True,
-        im_kw=None,
-        **explainer_params,
-    ):
+        sample_weight: ArrayLike | None = None,
+        significance: float | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        image: Any = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+        **explainer_params: Any,
+    ) -> Self:
         """Explain a fitted estimator and draw the map.
 
         Parameters
@@ -181,7 +193,15 @@ class ADSDisplay:
             im_kw=im_kw,
         )
 
-    def plot(self, *, ax=None, image=None, cmap="RdBu_r", colorbar=True, im_kw=None):
+    def plot(
+        self,
+        *,
+        ax: Axes | Sequence[Axes] | None = None,
+        image: Any = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the maps.
 
         Parameters
@@ -214,7 +234,7 @@ class ADSDisplay:
             raise TypeError(f"Got maps={self.maps!r}, but expected a list of at least one map.")
         maps = [np.asarray(one) for one in self.maps]
         n_maps, is_image = len(maps), maps[0].ndim == 2
-        axes = make_axes(n_maps, is_image) if ax is None else np.ravel(ax)
+        axes = make_axes(n_maps, is_image) if ax is None else np.ravel(np.asarray(ax, dtype=object))
         images = image if _lists_images(image, maps[0].shape) else [image] * n_maps
         names, masks = self.names or [""] * n_maps, self.significant or [None] * n_maps
         _check_counts(n_maps, axes=axes, names=names, images=images, masks=masks)

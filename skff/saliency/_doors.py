@@ -1,10 +1,12 @@
 """The door to fast predictions under occlusion, and whether it can be trusted."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -30,6 +32,7 @@ FEATURE_WISE = {
     StandardScaler,
 }
 N_PROBE_WINDOWS = 8
+Transformer = TypeVar("Transformer", bound=type)
 
 
 @runtime_checkable
@@ -41,9 +44,38 @@ class OcclusionPredictor(Protocol):
     :class:`~skff.ADSExplainer` then asks the object it returns, which has to be picklable for
     ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
     samples with nothing hidden, and for some with a few of the windows hidden.
+
+    Examples
+    --------
+    A classifier by nearest class means, whose distances are sums over the features:
+
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import NearestCentroid
+    >>> from skff.saliency import ADSExplainer
+    >>> class FastCentroid(NearestCentroid):
+    ...     def occlusion_predictor(self, X, *, fill):
+    ...         return Predictor(self, np.asarray(X), np.broadcast_to(fill, np.shape(X)))
+    >>> class Predictor:
+    ...     def __init__(self, model, X, fill):
+    ...         self.classes = model.classes_
+    ...         self.parts, self.hidden = (
+    ...             (values[:, None] - model.centroids_) ** 2 for values in (X, fill)
+    ...         )  # (n_samples, n_classes, n_features)
+    ...
+    ...     def predict_many(self, rows, windows):
+    ...         parts, hidden = self.parts[rows], self.hidden[rows]
+    ...         changes = [(hidden - parts)[:, :, window].sum(axis=2) for window in windows]
+    ...         nearest = [(parts.sum(axis=2) + change).argmin(axis=1) for change in changes]
+    ...         return self.classes[np.array(nearest)], {"windows": len(windows)}
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ADSExplainer(FastCentroid().fit(X, y), window_shape=1).explain(X, y).engine
+    'incremental'
     """
 
-    def predict_many(self, rows, windows):
+    def predict_many(
+        self, rows: np.ndarray, windows: list[np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, int]]:
         """Predict some samples once per window, with the window's features set to the fill.
 
         Parameters
@@ -65,7 +97,7 @@ class OcclusionPredictor(Protocol):
         """
 
 
-def register_feature_wise(transformer):
+def register_feature_wise(transformer: Transformer) -> Transformer:
     """Declare that a transformer treats every feature on its own.
 
     The occlusion predictor of the last step of a Pipeline is used only if all steps before it are

@@ -1,10 +1,13 @@
 """Accuracy Differential Saliency of any fitted estimator."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -44,6 +47,9 @@ from skff.saliency._samples import (
 )
 from skff.saliency._scoring import Predictions, is_accuracy, make_scores, several
 from skff.saliency._sequential import StoppingRule
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 FEW_SAMPLES = 2000  # all of which coarse windows take
 MIN_COARSE = 500  # samples that coarse windows take of more
@@ -102,7 +108,8 @@ class ADSExplainer(BaseEstimator):
         None is ``estimator.score``; otherwise a scorer's name or ``scorer(estimator, X, y)``. With
         a list of names, or a dict of names to any of these, all are computed in one pass and
         ``explain`` returns a dict of one explanation per score.
-        Besides scikit-learn's names, "margin" is the mean margin of the true class; it and
+        Besides scikit-learn's names, "margin" is the mean lead of the true class's decision value
+        over the largest other one, see :func:`~skff.saliency.scorers.margin`; it and
         "neg_log_loss" suit a handful of samples or one.
     engine : {"auto", "score", "predict", "incremental"}, default="auto"
         How the occluded data is scored; all engines agree. "score": any score, the whole data once
@@ -244,7 +251,9 @@ class ADSExplainer(BaseEstimator):
 
     _warns_if_constant = True  # unless weights are random, and predictions no matter
 
-    def explain(self, X, y, sample_weight=None):
+    def explain(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> ADSExplanation | Any:
         """Compute the occlusion importance map.
 
         Parameters

@@ -1,6 +1,9 @@
 """What an ADS run found: maps, their uncertainty, pictures and tables of them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
@@ -8,6 +11,14 @@ from sklearn.utils._param_validation import StrOptions
 from skff._versions import with_version, without_version
 from skff.saliency._parameters import COUNT, LEVEL, check_parameters
 from skff.saliency._statistics import ADJUSTMENTS, METHODS, check_n_resamples, max_t
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from pandas import DataFrame
+
+    from skff.saliency._display import ADSDisplay
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -81,6 +92,22 @@ class ADSExplanation:
     --------
     ADSExplainer : Makes explanations.
     skff.save : Writes one to a file.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff import ADSExplainer
+    >>> iris = load_iris(as_frame=True)
+    >>> model = GaussianNB().fit(iris.data, iris.target)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> explanation = explainer.explain(iris.data, iris.target)
+    >>> explanation
+    <ADSExplanation: 4 map of accuracy 0.96 on 150 samples>
+    >>> explanation.importances.round(2)  # accuracy lost without each of the four features
+    array([0.  , 0.01, 0.43, 0.48])
+    >>> explanation.significant()
+    array([False, False,  True,  True])
     """
 
     importances: np.ndarray
@@ -124,11 +151,18 @@ class ADSExplanation:
         return explanation_html(self)
 
     @property
-    def window_importances(self):
+    def window_importances(self) -> np.ndarray:
         """Drop of the score with each window or group hidden, of shape (n_windows,)."""
         return self.baseline_score - self.window_scores
 
-    def significant(self, alpha=0.05, *, method="bh", n_resamples=2000, random_state=0):
+    def significant(
+        self,
+        alpha: float = 0.05,
+        *,
+        method: str = "bh",
+        n_resamples: int = 2000,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> np.ndarray:
         """Mark the pixels whose hiding changes the expected accuracy, up or down.
 
         Pixels that read the same windows, as those of one group do, or with a `stride` above 1, are
@@ -194,25 +228,23 @@ class ADSExplanation:
         }
         check_parameters(constraints, locals())
         if method != "max-t":
-            self._check_tested(self.p_values)
+            p_values = self._check_tested(self.p_values).ravel()
             first, tests = self._tests()
-            p_values = self.p_values.ravel()[first]
-            return self._mark(ADJUSTMENTS[method](p_values)[tests] <= alpha)
+            return self._mark(ADJUSTMENTS[method](p_values[first])[tests] <= alpha)
         check_n_resamples(n_resamples, alpha)
         if self.window_n_samples is not None:
             raise ValueError(
                 "Got method='max-t' for a map of the sequential mode, but expected 'bh', 'by' or "
                 "'holm': its windows were measured on different samples."
             )
-        self._check_tested(self.fold_importances)
-        if (np.isfinite(self.p_values) & ~np.isfinite(self.importances)).any():
+        folds, p_values = map(self._check_tested, (self.fold_importances, self.p_values))
+        if (np.isfinite(p_values) & ~np.isfinite(self.importances)).any():
             raise ValueError(
                 "Got method='max-t' for a map of `refine`, but expected 'bh', 'by' or 'holm': some "
                 "pixels were not measured, as the same samples gave no reason to."
             )
         first, tests = self._tests()
-        fold_importances = self.fold_importances.reshape(len(self.fold_weights), -1)
-        sums = _fold_sums(fold_importances[:, first], self.fold_weights)
+        sums = _fold_sums(folds.reshape(len(folds), -1)[:, first], self.fold_weights)
         adjusted = max_t(sums, n_resamples=n_resamples, random_state=random_state)
         return self._mark(adjusted[tests] <= alpha)
 
@@ -224,25 +256,29 @@ class ADSExplanation:
         first : ndarray of shape (n_tests,)
         tests : ndarray of shape (n_tested_pixels,)
         """
-        pixels = np.flatnonzero(self.pixel_tests >= 0)
-        tests = self.pixel_tests.ravel()[pixels]
-        _, first, tests = np.unique(tests, return_index=True, return_inverse=True)
+        tests = self._check_tested(self.pixel_tests).ravel()
+        pixels = np.flatnonzero(tests >= 0)
+        _, first, tests = np.unique(tests[pixels], return_index=True, return_inverse=True)
         return pixels[first], tests
 
     def _mark(self, marks):
         """Return a mask of the shape of the map that is `marks` where pixels are tested."""
         mask = np.zeros(self.image_shape, dtype=bool)
-        mask[self.pixel_tests >= 0] = marks
+        mask[self._check_tested(self.pixel_tests) >= 0] = marks
         return mask
 
     def _check_tested(self, evidence):
+        """Return the evidence if there is any."""
         if evidence is None or self.n_samples < 2:
             raise ValueError(
                 f"Got an explanation of {self.scoring!r} on {self.n_samples} samples, but expected "
                 "one of accuracy on at least 2: p-values stem from each sample's correctness."
             )
+        return evidence
 
-    def bars(self, significance=None):
+    def bars(
+        self, significance: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return what bars show of a map with one axis: groups where there are any, or positions.
 
         Parameters
@@ -263,13 +299,19 @@ class ADSExplanation:
         marks = None
         if significance is not None:
             check_parameters({"alpha": [LEVEL]}, {"alpha": significance})
-            self._check_tested(self.window_p_values)
-            marks = ADJUSTMENTS["bh"](self.window_p_values) <= significance
+            marks = ADJUSTMENTS["bh"](self._check_tested(self.window_p_values)) <= significance
         return self.window_importances, marks, self.group_names
 
     def plot(
-        self, image=None, *, significance=None, ax=None, cmap="RdBu_r", colorbar=True, im_kw=None
-    ):
+        self,
+        image: ArrayLike | None = None,
+        *,
+        significance: float | None = None,
+        ax: Axes | None = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+        im_kw: dict[str, Any] | None = None,
+    ) -> ADSDisplay:
         """Draw the map.
 
         Parameters
@@ -303,7 +345,7 @@ class ADSExplanation:
             im_kw=im_kw,
         )
 
-    def to_frame(self):
+    def to_frame(self) -> DataFrame:
         """Return one row per pixel, or per group, as a DataFrame.
 
         Returns

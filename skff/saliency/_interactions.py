@@ -1,8 +1,11 @@
 """Interactions: whether two regions cost more, or less, together than one by one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Integral
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -12,8 +15,24 @@ from skff.saliency._explainer import study_unions
 from skff.saliency._parameters import LEVEL, check_parameters
 from skff.saliency._statistics import fold_standard_error, t_test
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from pandas import DataFrame
 
-def interactions(explainer, X, y, *, top_k=10, overlap=False, sample_weight=None):
+    from skff.saliency._explainer import ADSExplainer
+
+
+def interactions(
+    explainer: ADSExplainer,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    top_k: int = 10,
+    overlap: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> Interactions:
     """Measure how the accuracy drops of the most important regions combine, for all pairs.
 
     The interaction of two regions is what hiding both costs beyond the sum of what each costs,
@@ -142,6 +161,20 @@ class Interactions:
     See Also
     --------
     interactions : Measures interactions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, interactions
+    >>> iris = load_iris(as_frame=True)
+    >>> model = GaussianNB().fit(iris.data, iris.target)
+    >>> explainer = ADSExplainer(model, window_shape=1, fill="mean")
+    >>> found = interactions(explainer, iris.data, iris.target, top_k=2)
+    >>> found.names.tolist()
+    ['petal width (cm)', 'petal length (cm)']
+    >>> bool(found.matrix[0, 1] < 0)  # hiding both costs less than the sum
+    True
     """
 
     matrix: np.ndarray
@@ -161,7 +194,7 @@ class Interactions:
             f"{np.nanmax(self.matrix):+.3g}>"
         )
 
-    def significant(self, alpha=0.05, *, method="bh"):
+    def significant(self, alpha: float = 0.05, *, method: str = "bh") -> np.ndarray:
         """Mark the pairs whose interaction differs from 0.
 
         Parameters
@@ -193,7 +226,14 @@ class Interactions:
         mask[above] = false_discovery_control(self.p_values[above], method=method) <= alpha
         return mask | mask.T
 
-    def plot(self, *, significance=None, ax=None, cmap="RdBu_r", colorbar=True):
+    def plot(
+        self,
+        *,
+        significance: float | None = None,
+        ax: Axes | None = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+    ) -> InteractionsDisplay:
         """Draw the interactions as a heat map.
 
         Parameters
@@ -214,7 +254,7 @@ class Interactions:
         display = InteractionsDisplay(self, significance=significance)
         return display.plot(ax=ax, cmap=cmap, colorbar=colorbar)
 
-    def to_frame(self):
+    def to_frame(self) -> DataFrame:
         """Return one row per pair as a DataFrame, the strongest interaction first.
 
         Returns
@@ -261,13 +301,30 @@ class InteractionsDisplay:
     See Also
     --------
     interactions : Measures interactions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, interactions
+    >>> X, y = load_iris(return_X_y=True)
+    >>> explainer = ADSExplainer(GaussianNB().fit(X, y), window_shape=1, fill="mean")
+    >>> display = interactions(explainer, X, y, top_k=3).plot()
+    >>> display.im_.get_array().shape
+    (3, 3)
     """
 
     def __init__(self, interactions, *, significance=None):
         self.interactions = interactions
         self.significance = significance
 
-    def plot(self, *, ax=None, cmap="RdBu_r", colorbar=True):
+    def __repr__(self):
+        found = self.interactions
+        return f"<InteractionsDisplay: {found.scoring} of {len(found.names)} regions>"
+
+    def plot(
+        self, *, ax: Axes | None = None, cmap: str | Colormap = "RdBu_r", colorbar: bool = True
+    ) -> Self:
         """Draw the heat map.
 
         Parameters

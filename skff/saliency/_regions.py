@@ -316,7 +316,7 @@ def center_axis(length, window, stride):
     if window % 2 == 0:
         raise ValueError(
             f"Got window_shape={window}, but expected an odd number with aggregate='center': "
-            "an even window has no centre pixel."
+            f"an even window has no centre pixel. Use {window + 1}, or aggregate='coverage'."
         )
     reach = window // 2
     centers = np.arange(0, length, stride)

@@ -9,13 +9,11 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import assert_all_finite, gen_batches, get_tags, resample
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skff._inputs import refuse_masked
 from skff._locks import checks_lock
 from skff._memory import is_memory_mapped
-from skff.saliency._parameters import check_parameters
 from skff.saliency.fills import FILLS, fit_fill
 
 N_PROBES = 128  # rows whose predictions are compared
@@ -513,7 +511,8 @@ def resolve_fill(fill, data, pixel_features, random_state, *, allow_nan=False):
         If `fill` is an unknown name, does not broadcast, or does not suit the values.
     """
     if isinstance(fill, str):
-        check_parameters({"fill": [StrOptions(set(FILLS))]}, {"fill": fill})
+        if fill not in FILLS:
+            raise ValueError(f"Got fill={fill!r}, but expected {_fills_in_words()}.")
         fill = FILLS[fill]
     knows_layout = hasattr(fill, "sample") or hasattr(fill, "fit")
     if knows_layout or (callable(fill) and _n_arguments(fill) >= 3):
@@ -523,6 +522,15 @@ def resolve_fill(fill, data, pixel_features, random_state, *, allow_nan=False):
     array = _broadcast(array, n_samples, data.sample_shape, pixel_features.shape, per_sample)
     array = _in_one_type(array, data.values.dtype)
     return FixedFill(array), array.dtype
+
+
+def _fills_in_words():
+    """Say all that can be a fill."""
+    names = ", ".join(map(repr, sorted(FILLS)))
+    return (
+        f"a number, one of {names}, an array that broadcasts to a sample, an instance such as "
+        "fills.Blur(sigma=2), or a function of all samples"
+    )
 
 
 def _n_arguments(function):
@@ -583,7 +591,9 @@ def _in_one_type(fill, dtype):
     if dtype.kind == "O":
         return fill.astype(object)
     if fill.dtype.kind not in "buif":
-        raise ValueError(f"Got fill of type {fill.dtype}, but expected numbers like those in X.")
+        raise ValueError(
+            f"Got fill of type {fill.dtype}, but expected numbers, as X holds: {_fills_in_words()}."
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused later
         cast = fill.astype(dtype)
     if dtype.kind == "f":

@@ -1,9 +1,12 @@
 """Shapley values: the score shared out among the regions of the input."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, replace
 from math import comb
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -16,6 +19,15 @@ from skff.saliency._explainer import study_unions
 from skff.saliency._parallel import WithSettings
 from skff.saliency._parameters import check_parameters
 from skff.saliency._samples import FixedFill
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from pandas import DataFrame
+
+    from skff.saliency._display import ADSDisplay
+    from skff.saliency._explainer import ADSExplainer
 
 MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
 LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for
@@ -34,18 +46,18 @@ CONSTRAINTS = {
 
 
 def shapley(
-    explainer,
-    X,
-    y,
+    explainer: ADSExplainer,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    method="auto",
-    n_permutations=None,
-    tolerance=0.025,
-    max_permutations=2000,
-    random_state=None,
-    sample_weight=None,
-    verbose=0,
-):
+    method: str = "auto",
+    n_permutations: int | None = None,
+    tolerance: float = 0.025,
+    max_permutations: int = 2000,
+    random_state: int | np.random.RandomState | None = None,
+    sample_weight: ArrayLike | None = None,
+    verbose: int = 0,
+) -> ShapleyValues:
     """Share out the accuracy among the regions of the input by their Shapley values.
 
     Let v(S) be the score with only the regions in S shown and all others hidden. The Shapley
@@ -185,6 +197,19 @@ class ShapleyValues:
     See Also
     --------
     shapley : Computes Shapley values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, shapley
+    >>> iris = load_iris(as_frame=True)
+    >>> model = GaussianNB().fit(iris.data, iris.target)
+    >>> found = shapley(ADSExplainer(model, window_shape=1, fill="mean"), iris.data, iris.target)
+    >>> found.to_frame().columns.tolist()
+    ['region', 'value', 'standard_error']
+    >>> bool(abs(found.values.sum() - (found.full_score - found.hidden_score)) < 1e-12)
+    True
     """
 
     values: np.ndarray
@@ -207,14 +232,21 @@ class ShapleyValues:
         )
 
     @property
-    def relative_error(self):
+    def relative_error(self) -> float:
         """Largest standard error as a share of the range from smallest to largest value."""
         largest, spread = float(self.standard_error.max()), float(np.ptp(self.values))
         if spread == 0:
             return 0.0 if largest == 0 else float("inf")
         return largest / spread
 
-    def plot(self, image=None, *, ax=None, cmap="RdBu_r", colorbar=True):
+    def plot(
+        self,
+        image: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
+        cmap: str | Colormap = "RdBu_r",
+        colorbar: bool = True,
+    ) -> ADSDisplay:
         """Draw the values: as a map of images, otherwise as a bar per region with its error.
 
         Parameters
@@ -244,7 +276,7 @@ class ShapleyValues:
             display.ax_.errorbar(np.arange(len(shown)), shown, **error)
         return display
 
-    def to_frame(self):
+    def to_frame(self) -> DataFrame:
         """Return one row per region as a DataFrame, the largest value first.
 
         Returns

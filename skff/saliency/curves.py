@@ -1,8 +1,12 @@
 """Deletion and insertion curves, which test whether the order a map gives to pixels means much."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.metrics import auc
@@ -15,25 +19,29 @@ from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import check_fitted, draw_samples, hide, make_samples, read_data
 from skff.saliency._scoring import Predictions, RememberedEstimator, is_accuracy, make_score
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
 AXIS_LABELS = {"deletion": "share of pixels removed", "insertion": "share of pixels restored"}
 
 
 def deletion_curve(
-    estimator,
-    X,
-    y,
-    maps,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    maps: Any,
     *,
-    n_points=21,
-    n_random=10,
-    image_shape=None,
-    fill=0.0,
-    scoring=None,
-    sample_weight=None,
-    max_samples=None,
-    n_jobs=None,
-    random_state=None,
-):
+    n_points: int = 21,
+    n_random: int = 10,
+    image_shape: tuple[int, ...] | None = None,
+    fill: Any = 0.0,
+    scoring: str | Callable[..., float] | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> PerturbationCurves:
     """Score the data while pixels are removed, the most important first.
 
     The better a map orders the pixels, the faster the score falls and the smaller the area under
@@ -109,21 +117,21 @@ def deletion_curve(
 
 
 def insertion_curve(
-    estimator,
-    X,
-    y,
-    maps,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    maps: Any,
     *,
-    n_points=21,
-    n_random=10,
-    image_shape=None,
-    fill=0.0,
-    scoring=None,
-    sample_weight=None,
-    max_samples=None,
-    n_jobs=None,
-    random_state=None,
-):
+    n_points: int = 21,
+    n_random: int = 10,
+    image_shape: tuple[int, ...] | None = None,
+    fill: Any = 0.0,
+    scoring: str | Callable[..., float] | None = None,
+    sample_weight: ArrayLike | None = None,
+    max_samples: int | float | None = None,
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> PerturbationCurves:
     """Score the data while pixels are restored, the most important first, starting from none.
 
     The better a map orders the pixels, the faster the score rises and the larger the area under
@@ -144,6 +152,18 @@ def insertion_curve(
     ------
     TypeError, ValueError
         As :func:`deletion_curve`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, insertion_curve
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussianNB().fit(X, y)
+    >>> ads = ADSExplainer(model, window_shape=1, fill="mean").explain(X, y)
+    >>> curves = insertion_curve(model, X, y, ads, fill="mean", n_points=5, random_state=0)
+    >>> bool(curves.areas["ADS"] >= curves.random_areas.mean())
+    True
     """
     return _curves(
         "insertion",
@@ -178,6 +198,20 @@ class PerturbationCurves:
         The same for random orders.
     scoring : str
         Name of the score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skff.saliency import PerturbationCurves
+    >>> curves = PerturbationCurves(
+    ...     kind="deletion",
+    ...     shares=np.array([0.0, 0.5, 1.0]),
+    ...     scores={"ADS": np.array([1.0, 0.2, 0.0])},
+    ...     random_scores=np.array([[1.0, 0.8, 0.0]]),
+    ...     scoring="accuracy",
+    ... )
+    >>> curves
+    <PerturbationCurves: deletion of accuracy, areas: ADS 0.35, random orders 0.65>
     """
 
     kind: str
@@ -194,16 +228,16 @@ class PerturbationCurves:
         return f"<PerturbationCurves: {self.kind} of {self.scoring}, areas: {areas}>"
 
     @property
-    def areas(self):
+    def areas(self) -> dict[str, float]:
         """Area under each map's curve, in units of the score; small is good for deletion."""
         return {name: auc(self.shares, scores) for name, scores in self.scores.items()}
 
     @property
-    def random_areas(self):
+    def random_areas(self) -> np.ndarray:
         """Area under the curve of each random order, an ndarray of shape (n_random,)."""
         return np.array([auc(self.shares, scores) for scores in self.random_scores])
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> PerturbationCurvesDisplay:
         """Draw the curves.
 
         Parameters
@@ -236,6 +270,18 @@ class PerturbationCurvesDisplay:
     See Also
     --------
     deletion_curve : Makes curves.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency import ADSExplainer, deletion_curve
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = GaussianNB().fit(X, y)
+    >>> ads = ADSExplainer(model, window_shape=1, fill="mean").explain(X, y)
+    >>> display = deletion_curve(model, X, y, ads, fill="mean", n_random=2, random_state=0).plot()
+    >>> list(display.lines_)
+    ['ADS']
     """
 
     def __init__(self, curves):
@@ -243,9 +289,11 @@ class PerturbationCurvesDisplay:
 
     def __repr__(self):
         """Return what is drawn in one line."""
-        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {len(self.curves.scores)} maps>"
+        n_maps = len(self.curves.scores)
+        maps = f"{n_maps} map{'s' * (n_maps != 1)}"
+        return f"<PerturbationCurvesDisplay: {self.curves.kind} of {maps}>"
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the curves; the legend gives the area under each.
 
         Parameters

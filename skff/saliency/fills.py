@@ -25,6 +25,8 @@ The fills of this module return float32 where `X` is float32, otherwise float64.
 `Permute` take features that are not numbers, and return objects then.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import product
 from numbers import Real
@@ -69,7 +71,7 @@ class Constant:
     is_random: ClassVar[bool] = False
     knows_window: ClassVar[bool] = False
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> Any:
         """Give the value the shape and type of a sample.
 
         Parameters
@@ -127,7 +129,7 @@ class Mean:
     is_random: ClassVar[bool] = False
     knows_window: ClassVar[bool] = False
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> Any:
         """Compute the means.
 
         Parameters
@@ -183,7 +185,7 @@ class Blur:
         """Validate the width."""
         check_parameters({"sigma": [Interval(Real, 0, None, closed="neither")]}, vars(self))
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> Any:
         """Blur all images.
 
         Parameters
@@ -237,7 +239,9 @@ class Permute:
     is_random: ClassVar[bool] = True
     knows_window: ClassVar[bool] = True
 
-    def sample(self, X, pixels, random_state):
+    def sample(
+        self, X: np.ndarray, pixels: np.ndarray, random_state: np.random.RandomState
+    ) -> np.ndarray:
         """Return the hidden pixels of other samples.
 
         Parameters
@@ -325,11 +329,11 @@ class Conditional:
         check_parameters(constraints, vars(self))
 
     @property
-    def is_random(self):
+    def is_random(self) -> bool:
         """Whether residuals are drawn."""
         return self.residuals
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> Any:
         """Compute means and covariances.
 
         Parameters
@@ -493,11 +497,11 @@ class Inpaint:
         check_parameters({"noise": [Interval(Real, 0, None, closed="left")]}, vars(self))
 
     @property
-    def is_random(self):
+    def is_random(self) -> bool:
         """Whether noise is added."""
         return self.noise > 0
 
-    def fit(self, X):
+    def fit(self, X: np.ndarray) -> Any:
         """Lay out which pixels are neighbours.
 
         Parameters

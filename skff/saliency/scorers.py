@@ -4,12 +4,24 @@ Accuracy of a single image is 0 or 1 and hides most of what a window does; these
 every change. Both take samples of any classes, even one sample.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.metrics import log_loss
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def margin(estimator, X, y, sample_weight=None):
+
+def margin(
+    estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> float:
     """Return the mean margin: the true class's decision value minus the largest other one.
+
+    Two classes that share one column of decision values v have the values -v / 2 and v / 2, so
+    that the margin is v or -v.
 
     Parameters
     ----------
@@ -48,7 +60,8 @@ def margin(estimator, X, y, sample_weight=None):
     values = _decision_values(estimator, X)
     is_true = classes == y[:, None]  # (n_samples, n_classes)
     margins = values[is_true] - np.where(is_true, -np.inf, values).max(axis=1)
-    return float(np.average(margins, weights=sample_weight))
+    weights = None if sample_weight is None else np.asarray(sample_weight)
+    return float(np.average(margins, weights=weights))
 
 
 def _decision_values(estimator, X):
@@ -60,7 +73,9 @@ def _decision_values(estimator, X):
     return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
 
 
-def neg_log_loss(estimator, X, y, sample_weight=None):
+def neg_log_loss(
+    estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+) -> float:
     """Return the mean log probability of the true labels, as scikit-learn's scorer of this name.
 
     Unlike that one it takes y in which some of the classes are missing.
@@ -80,6 +95,15 @@ def neg_log_loss(estimator, X, y, sample_weight=None):
     -------
     score : float
         In nats, at most 0.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skff.saliency.scorers import neg_log_loss
+    >>> X, y = load_iris(return_X_y=True)
+    >>> bool(-1 < neg_log_loss(GaussianNB().fit(X, y), X[:1], y[:1]) <= 0)  # of one sample
+    True
     """
     labels = getattr(estimator, "classes_", None)
     return -log_loss(y, estimator.predict_proba(X), labels=labels, sample_weight=sample_weight)

@@ -166,5 +166,5 @@ def test_curves_say_their_areas_in_one_line():
     )
     areas = "ADS 0.5, random orders 0.75"
     assert repr(curves) == f"<PerturbationCurves: deletion of accuracy, areas: {areas}>"
-    assert repr(curves.plot()) == "<PerturbationCurvesDisplay: deletion of 1 maps>"
+    assert repr(curves.plot()) == "<PerturbationCurvesDisplay: deletion of 1 map>"
     plt.close("all")

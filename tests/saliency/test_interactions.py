@@ -170,6 +170,7 @@ def test_heat_map_is_centred_at_zero_and_labelled():
     X = np.tile(CORNERS, (10, 1))
     found = interactions(explainer(XorClassifier()), X, XorClassifier().predict(X))
     display = found.plot(significance=0.05)
+    assert repr(display) == f"<InteractionsDisplay: accuracy of {len(found.names)} regions>"
     assert display.im_.get_clim() == (-0.5, 0.5)
     assert display.figure_.axes[-1].get_ylabel() == "interaction (accuracy)"
     assert [tick.get_text() for tick in display.ax_.get_yticklabels()] == ["0", "1"]

@@ -22,7 +22,7 @@ import skff
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1  # of the files; raised when what they hold changes meaning
 NUMBERS = {

@@ -23,6 +23,7 @@ from _common import spread
 from _report import changes_table, contestants_table, verdict_table
 from _summary import (
     REFERENCE,
+    breakdown_table,
     by_contestant,
     cuda_explanation_table,
     cuda_training_table,
@@ -126,6 +127,14 @@ def questions_tables(rows):
     return [("Further questions to one network", ["data", "question", "figures"], body)]
 
 
+def breakdown_tables(rows):
+    """Return a table per data set of what a batch of training spends its time on."""
+    return [
+        (f"Milliseconds per batch, {TITLES[data]}", *_titled(breakdown_table(own)))
+        for data, own in _grouped(rows, lambda row: row["data"]).items()
+    ]
+
+
 def tabular_tables(rows):
     """Return the tables of cross-validated accuracies, with nothing set and with settings."""
     with_nothing_set, with_settings = _summary.tabular_tables(rows)
@@ -211,6 +220,7 @@ TABLES = {
     "training": ("training", training_tables),
     "layers": ("training", layers_tables),
     "validation": ("validation", validation_tables),
+    "breakdown": ("breakdown", breakdown_tables),
     "questions": ("questions", questions_tables),
     "versions": ("versions", versions_tables),
     "ads": ("ads", ads_tables),

@@ -34,6 +34,7 @@ import _summary as summary
 import _training_contestants as training
 import _version_contestants as versions
 import bench_ads
+import bench_breakdown
 import bench_cuda
 import bench_distributed
 import bench_hinton
@@ -596,6 +597,17 @@ def test_even_windows_are_refused(capsys):
 
 def test_slopes_of_linear_and_quadratic_growth():
     assert_allclose(bench_scaling.slopes([1, 2, 8], [3.0, 6.0, 96.0]), [1, 2])
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(tmp_path, capsys):
+    path = str(tmp_path / "breakdown.json")
+    rows = bench_breakdown.main(["--smoke", "--json", path])
+    assert [row["contestant"] for row in results.read_rows(path)] == ["ff", "torch-lean"]
+    for row in rows:
+        spent = row["milliseconds"]
+        assert_allclose(sum(spent.values()), row["whole"])
+        assert min(spent[kind] for kind in bench_breakdown.KINDS) > 0
+    assert "| torch-lean " in capsys.readouterr().out
 
 
 def test_scaling_benchmark_tables_and_draws_its_axes(tmp_path, capsys):

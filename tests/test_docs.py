@@ -159,6 +159,11 @@ def results(no_results):
     scaling = [sizes | {"axis": "n_units", "n_units": n, "epoch_seconds": n / 10} for n in (10, 20)]
     files = {"training": rows, "validation": rows, "variants": rows[:1], "recipes": rows[:1]}
     files |= {"ads": ads, "versions": versions, "scaling": scaling}
+    spent = {"products": 3.0, "labels": 1.0, "rest": 0.5}
+    files["breakdown"] = [
+        {"data": "mnist", "contestant": name, "milliseconds": spent, "whole": 4.5}
+        for name in ("ff", "torch-lean")
+    ]
     question = {"data": "mnist", "samples": 50, "question": "refine", "overlap": 0.9}
     files |= {"questions": [question | {"threads": 1, "commit": "abc"}]}
     files |= {"tabular": tabular_rows(), "sequences": rows[:2]}

@@ -211,6 +211,34 @@ def _version_cells(groups, key):
     return [medians[0], medians[1], over_old, medians[2], over_loop]
 
 
+def breakdown_table(rows):
+    """Return header and rows of texts: what a batch of each contestant spends its time on.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of ``bench_breakdown.py``, of one data set.
+
+    Returns
+    -------
+    header : list of str
+        Names of the columns, all in milliseconds per batch.
+    body : list of list of str
+        One per contestant.
+    """
+    kinds = list(rows[0]["milliseconds"])
+    header = ["contestant", *kinds, "whole batch, milliseconds"]
+    body = [
+        [
+            row["contestant"],
+            *(f"{row['milliseconds'][kind]:.2f}" for kind in kinds),
+            f"{row['whole']:.2f}",
+        ]
+        for row in rows
+    ]
+    return header, body
+
+
 def describe_figures(row):
     """Return what ``bench_questions.py`` measured of a question on one line."""
     about = ("data", "samples", "question", "threads")

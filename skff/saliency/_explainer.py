@@ -385,12 +385,15 @@ class ADSExplainer(BaseEstimator):
     def _check_parameters(self):
         check_parameters(self._parameter_constraints, self.get_params(deep=False))
         if self.refine is not None and (
-            self.groups is not None or self.channels != "joint" or several(self.scoring)
+            self.groups is not None
+            or self.channels != "joint"
+            or several(self.scoring)
+            or not is_accuracy(self.estimator, self.scoring)
         ):
             raise ValueError(
-                f"Got refine={self.refine!r} with groups, separate channels or several scores, but "
-                "expected windows, channels='joint' and accuracy alone: finer windows go where the "
-                "coarse ones are significant."
+                f"Got refine={self.refine!r} with groups, separate channels or "
+                f"scoring={self.scoring!r}, but expected windows, channels='joint' and accuracy "
+                "alone: finer windows go where the coarse ones are significant."
             )
         if self.top_k is not None and self.target_precision is None:
             raise ValueError(

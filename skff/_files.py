@@ -19,6 +19,11 @@ from safetensors.numpy import save as encode
 
 import skff
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1  # of the files; raised when what they hold changes meaning
 NUMBERS = {
     "BOOL": "bool",
@@ -45,7 +50,7 @@ def atomic_write(path):
 
     Until then it lies beside the target under a name that starts with ``.skff-``. Whatever fails
     in between, a full disk or an interrupt, the previous file stays as it was and the new one is
-    removed; of a process that is killed a file of that name may remain.
+    removed. What a killed process leaves behind is removed by the next write to the same target.
 
     Parameters
     ----------
@@ -69,20 +74,70 @@ def atomic_write(path):
     folder = os.path.dirname(target)
     os.stat(folder)  # raises the error that names the folder, not the temporary file
     mode = _mode_to_keep(target)
-    temporary = os.path.join(folder, f".skff-{secrets.token_hex(8)}.tmp")
+    prefix = f".skff-{hashlib.sha256(os.fsencode(os.path.basename(target))).hexdigest()[:16]}-"
+    _remove_abandoned(folder, prefix)
+    temporary = file = None
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        while file is None:
+            temporary = os.path.join(folder, f"{prefix}{secrets.token_hex(8)}.tmp")
+            file = _create_locked(temporary)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
         if mode is not None:
             os.chmod(temporary, mode)
+        if fcntl is None:
+            file.close()  # Windows moves no open file
         os.replace(temporary, target)
+        file.close()
     except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def _create_locked(path):
+    """Create a file and lock it for as long as it is open, which it is while its process lives.
+
+    Returns
+    -------
+    file : binary file or None
+        To write to; None if somebody took it for abandoned before it was locked.
+    """
+    file = open(path, "xb")
+    if fcntl is None:
+        return file
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+    if os.fstat(file.fileno()).st_nlink:
+        return file
+    file.close()
+    return None
+
+
+def _remove_abandoned(folder, prefix):
+    """Remove temporary files whose writers were killed: those that nobody has locked."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    for name in names:
+        with suppress(OSError):
+            _remove_if_abandoned(os.path.join(folder, name))
+
+
+def _remove_if_abandoned(path):
+    if fcntl is None:  # Windows removes no open file
+        os.unlink(path)
+        return
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return
+    with open(path, "rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where somebody writes
+        os.unlink(path)
 
 
 def _mode_to_keep(target):

@@ -565,6 +565,13 @@ def test_other_libraries_find_the_same(name, digits, monkeypatch):
         assert found["largest_difference"] < 4 * chance < found["largest_drop"]
 
 
+def test_fippy_is_left_out_where_samples_are_fewer_than_features(capsys):
+    pytest.importorskip("fippy")
+    arguments = ["--smoke", "--epochs", "1", "--few", "20", "--only", "fippy"]
+    assert bench_questions.main(arguments) == []
+    assert "fippy: left out" in capsys.readouterr().out
+
+
 def test_a_library_that_is_missing_is_left_out(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sage", None)
     arguments = ["--smoke", "--epochs", "1", "--only", "sage"]

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -173,6 +175,47 @@ def test_whatever_fails_while_writing_the_previous_file_stays(path, monkeypatch,
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert os.listdir(path.parent) == [path.name]
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from skff._files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"half of")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals and locks of POSIX")
+def test_the_next_write_removes_what_killed_writers_left_and_nothing_else(path):
+    with atomic_write(path) as mine:
+        mine.write(b"whole")
+        subprocess.run([sys.executable, "-c", KILLED_WRITER, path])
+        left = set(os.listdir(path.parent)) - {os.path.basename(mine.name)}
+        assert len(left) == 1
+        with atomic_write(path.with_name("another")) as other:
+            other.write(b"other")
+        assert left < set(os.listdir(path.parent))  # not that of another target
+        with atomic_write(path) as later:
+            later.write(b"later")
+        assert path.read_bytes() == b"later"
+        assert set(os.listdir(path.parent)) == {path.name, "another", os.path.basename(mine.name)}
+    assert path.read_bytes() == b"whole"
+    assert set(os.listdir(path.parent)) == {path.name, "another"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_a_file_that_was_removed_before_it_was_locked_is_written_under_another_name(
+    path, monkeypatch
+):
+    def remove_first(file, operation):
+        monkeypatch.undo()
+        os.unlink(file.name)
+
+    monkeypatch.setattr(_files.fcntl, "flock", remove_first)
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

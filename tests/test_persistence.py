@@ -329,10 +329,10 @@ def test_a_kill_or_a_full_disk_at_any_stage_leaves_the_previous_file_and_torch_i
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "fsync 9 2",  # killed, and its temporary file beside the previous one
-        "chmod 9 3",
-        "replace 9 4",
+        "chmod 9 2",  # that of the killed process before is gone
+        "replace 9 2",
         "full OSError",
-        "full 0 4",  # nothing of its own left
+        "full 0 1",  # nothing of its own left
         "False",
     ]
     assert path.read_bytes() == before
@@ -475,6 +475,14 @@ MAP_LIES = {
     "a score out of its range": (put(7.0, "baseline_score"), "baseline_score"),
     "p-values of 7": (entry("p_values", 7.0), "p_values"),
     "p-values of windows of 7": (entry("window_p_values", 7.0), "window_p_values"),
+    "a test of nothing": (entry("pixel_tests", -1), "pixel_tests"),
+    "one test of all": (
+        lambda arrays, _: arrays.update(
+            pixel_tests=np.zeros_like(arrays["pixel_tests"]),
+            p_values=np.linspace(0, 1, arrays["p_values"].size).reshape(arrays["p_values"].shape),
+        ),
+        "pixel_tests",
+    ),
     "negative errors": (entry("standard_error", -1.0), "standard_error"),
     "an infinite importance": (entry("importances", np.inf), "importances"),
     "an importance of no window": (entry("importances", 0.9), "importances"),
@@ -688,6 +696,6 @@ def test_explanations_hold_what_files_know():
         "p_values", "window_standard_error", "window_p_values", "window_n_samples",
         "window_intervals", "per_class", "classes", "fold_importances", "window_fold_importances",
         "fold_weights", "group_names", "feature_names", "image_shape", "window_shape", "stride",
-        "aggregate", "scoring", "n_samples", "engine", "engine_stats",
+        "aggregate", "scoring", "n_samples", "engine", "engine_stats", "pixel_tests",
     }  # fmt: skip
     assert {field.name for field in fields(explanation())} == checked

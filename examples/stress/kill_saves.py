@@ -7,8 +7,8 @@ Whatever comes in between, the file must be one of those that were saved, whole:
     python examples/stress/kill_saves.py --smoke
 
 A child process saves two models in turn to one file; it is stopped at a random moment. After a
-kill, a file named .skff-*.tmp may remain beside the target; after an interrupt or an error nothing
-may. The exit status is 1 if anything was lost.
+kill, a file named .skff-*.tmp may remain beside the target, until the next save; after an interrupt
+or an error nothing may. The exit status is 1 if anything was lost.
 """
 
 import argparse
@@ -140,19 +140,20 @@ WAYS = {"SIGKILL": kill, "SIGINT": interrupt, "full disk": fill_the_disk}
 
 
 def inspect(path, models, may_leave):
-    """Say what is in the folder, and tidy it up."""
+    """Say what is in the folder, which the next save tidies up."""
     try:
         found = skff.load(path).coefs_[0]
         same = [np.array_equal(found, model.coefs_[0]) for model in models]
         yield ("first", "second")[same.index(True)] + " model whole"
     except (OSError, ValueError) as error:
         yield f"LOST the file: {error}"
+    if may_leave and any(path.parent.glob(".skff-*.tmp")):
+        yield "temporary file left"
+        skff.save(models[0], path)
     for other in path.parent.iterdir():
-        if other == path:
-            continue
-        is_ours = other.name.startswith(".skff-") and other.name.endswith(".tmp")
-        yield "temporary file left" if may_leave and is_ours else f"LOST tidiness: {other.name}"
-        other.unlink()
+        if other != path:
+            yield f"LOST tidiness: {other.name}"
+            other.unlink()
 
 
 if __name__ == "__main__":

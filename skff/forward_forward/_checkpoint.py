@@ -2,9 +2,10 @@
 
 A state is a tree of dicts, lists, numbers and tensors, of which a file holds the tensors as arrays
 and all else as JSON. What was read must have the form of a state that the fit makes itself: the
-same names, types and shapes.
+same names, types and shapes, and numbers that it can have.
 """
 
+import math
 from numbers import Number
 
 import numpy as np
@@ -14,13 +15,15 @@ from sklearn.utils import check_random_state
 from skff import _files
 from skff._checkpoint import CheckpointFile, versions
 from skff._fingerprint import describe, describe_array, describe_blocks
-from skff.forward_forward._torch import as_numpy, resolve_device
+from skff.forward_forward._torch import as_numpy, check_generator, resolve_device
 
 # Parameters that change no number, and those that the fingerprint describes in another way.
 NOT_COMPARED = {"checkpoint", "checkpoint_every", "keep_interrupted", "verbose"}
 NOT_COMPARED |= {"device", "parallel", "warm_start"}
 # Of a record of the history: lists with an item per layer, and numbers.
 LISTS, NUMBERS = {"layers", "loss", "positive_share"}, {"epoch", "seconds", "learning_rate"}
+LARGEST = 1e15  # of weights: their squares and sums must fit into float32
+NOT_NEGATIVE = {"step", "exp_avg_sq"}  # of what an optimizer keeps
 
 
 class Progress:
@@ -154,6 +157,8 @@ def _put_together(part, form, place, arrays):
             raise ValueError(
                 f"its {place} is {found.dtype} {found.shape}, not {expected.dtype} {expected.shape}"
             )
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise ValueError(f"its {place} has numbers that are not finite")
         return torch.from_numpy(found).clone()  # where torch would have it in memory
     if isinstance(form, dict) and isinstance(part, dict) and part.keys() == set(map(str, form)):
         return {
@@ -165,6 +170,8 @@ def _put_together(part, form, place, arrays):
         parts = [_put_together(*pair, f"{place}/{i}", arrays) for i, pair in enumerate(pairs)]
         return type(form)(parts)
     if type(part) is type(form) or {type(part), type(form)} == {int, float}:
+        if isinstance(part, float | int) and not 0 <= part < math.inf and part != form:
+            raise ValueError(f"its {place} is {part!r:.50}, not a finite number of at least 0")
         return part
     raise ValueError(f"its {place} is {part!r:.50}, which is not of the form of {form!r:.50}")
 
@@ -230,7 +237,8 @@ class Checkpoint:
             progress.phase = self.last.take("phase", 0)
             if not 0 <= progress.phase <= n_phases:
                 raise ValueError(f"it is of phase {progress.phase} of {n_phases}")
-            progress.network.restore(self.last.take("network", progress.network.state()))
+            state = self.last.take("network", progress.network.state())
+            progress.network.restore(_checked_network(state))
             progress.history[:] = _checked_history(self.last.document["history"])
 
     def resume_phase(self, progress, max_iter):
@@ -250,10 +258,12 @@ class Checkpoint:
             progress.epoch, progress.is_over = last.take("epoch", 0), last.take("is_over", True)
             if not 0 <= progress.epoch < max_iter + progress.is_over:
                 raise ValueError(f"it is of epoch {progress.epoch} of {max_iter}")
-            trainer.restore(last.take("trainer", trainer.state_after_a_step()))
+            form = trainer.state_after_a_step()
+            trainer.restore(_checked_trainer(last.take("trainer", form), form))
             best.restore(last.take("best", best.state()))
             if last.has("best_network"):
-                best.weights = last.take("best_network", progress.network.state())
+                state = last.take("best_network", progress.network.state())
+                best.weights = _checked_network(state)
 
     def keep(self, progress):
         """Keep the state after a whole epoch, and write it if it is the k-th since the last."""
@@ -308,6 +318,28 @@ class Checkpoint:
         return interrupt
 
 
+def _checked_network(state):
+    """Return the state of a network if its weights are not too large, as those of a model."""
+    for tensor in state["tensors"]:
+        if tensor.abs().max() > LARGEST:
+            raise ValueError(f"its network has weights above {LARGEST}")
+    return state
+
+
+def _checked_trainer(state, form):
+    """Return the state of a trainer if it can be one, beyond its form."""
+    check_generator(state["generator"].numpy())
+    optimizer, settings = state["optimizer"], form["optimizer"]["param_groups"]
+    for found, expected in zip(optimizer["param_groups"], settings, strict=True):
+        if found | {"lr": None} != expected | {"lr": None}:  # the rate follows a schedule
+            raise ValueError(f"its optimizer has the settings {found}, not {expected}")
+    for moments in optimizer["state"].values():
+        for name in NOT_NEGATIVE & moments.keys():
+            if (torch.as_tensor(moments[name]) < 0).any():
+                raise ValueError(f"its optimizer has negative values of {name}")
+    return state
+
+
 def _checked_history(history):
     if not isinstance(history, list) or not all(map(_is_record, history)):
         raise ValueError("its history is no list of records of epochs")
@@ -321,7 +353,8 @@ def _is_record(record):
     if not all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows):
         return False
     numbers = [value for name, value in record.items() if name not in LISTS]
-    return all(isinstance(value, Number) for value in sum(rows, numbers))
+    values = sum(rows, numbers)
+    return all(isinstance(value, Number) and math.isfinite(value) for value in values)
 
 
 def _fingerprint(estimator, task, go_on):

@@ -448,8 +448,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        p : ndarray of shape (n_samples, n_classes)
-            Rows sum to 1.
+        p : ndarray of float64 of shape (n_samples, n_classes)
+            Rows sum to 1, to the rounding of float64, whatever the type of `X`.
         """
         return np.exp(self.predict_log_proba(X))
 
@@ -464,7 +464,7 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        log_p : ndarray of shape (n_samples, n_classes)
+        log_p : ndarray of float64 of shape (n_samples, n_classes)
             Logarithm of `predict_proba`, finite even where the probability rounds to 0.
         """
         fitted = self._as_fitted()

@@ -360,9 +360,10 @@ class Network:
 
         Returns
         -------
-        log_p : ndarray of shape (n, n_classes)
+        log_p : ndarray of float64 of shape (n, n_classes)
             Of a softmax, in the order of the scores.
         """
+        scores = scores.astype(np.float64)  # so that probabilities sum to 1 in any array
         return log_softmax(self.logits_of(scores, self.probability_scale), axis=1)
 
     def logits_of(self, scores, scale):

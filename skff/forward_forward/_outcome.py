@@ -43,7 +43,7 @@ def warn_of_outcome(estimator, network, samples, *, n_updates):
         return
     weight = np.ones(len(y)) if weight is None else weight[rows]
     share = weight / weight.sum()
-    log_p = network.log_probabilities(network.compute(X, network.scores).astype(np.float64))
+    log_p = network.log_probabilities(network.compute(X, network.scores))
     predicted = log_p.argmax(axis=1)
     accuracy = share[predicted == y].sum()
     by_class = [np.bincount(labels, share, network.n_classes) for labels in (predicted, y)]

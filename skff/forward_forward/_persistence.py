@@ -1,6 +1,5 @@
 """FFClassifier as arrays and a JSON document, and back, with every claim of a file checked."""
 
-import struct
 from dataclasses import is_dataclass
 
 import numpy as np
@@ -9,10 +8,11 @@ import torch
 from skff._values import check_array, check_fields, check_number, check_type, decode, encode
 from skff._versions import with_version
 from skff.forward_forward import _parameters as parameters
+from skff.forward_forward._checkpoint import LARGEST, NOT_NEGATIVE
 from skff.forward_forward._classifier import FFClassifier
 from skff.forward_forward._fit import count_epochs
 from skff.forward_forward._network import Layer, Network
-from skff.forward_forward._torch import as_numpy
+from skff.forward_forward._torch import as_numpy, check_generator
 from skff.forward_forward._trainer import Trainer
 from skff.forward_forward.augmentation import ImageShift
 from skff.forward_forward.goodness import GOODNESS
@@ -43,11 +43,6 @@ HELD = {
     *("_network", "_trainer", "classes_", "history_", "n_iter_"),
     *("n_features_in_", "feature_names_in_", "_skl_callbacks"),
 }
-LARGEST = 1e15  # of weights: their squares and sums must fit into float32
-LARGEST_GENERATOR = 2**16  # bytes of the state of a torch.Generator, on any device
-# torch's state of a CPU generator: a seed, then two counters around the flag "seeded".
-GENERATOR_COUNTERS = struct.Struct("=QiiQ")
-GENERATOR_WORDS = 624
 
 
 def to_parts(classifier):
@@ -357,7 +352,7 @@ def _decode_trainer(node, arrays, average, n_features):
     )
     state = trainer.__getstate__() | {
         "n_updates": node["n_updates"],
-        "generator": _check_generator(arrays.pop("trainer.generator")),
+        "generator": check_generator(arrays.pop("trainer.generator")),
         "peers": [
             _tensor(f"trainer.peers.{index}", arrays, (layer.n_units,)).numpy()
             for index, layer in enumerate(network.layers)
@@ -373,18 +368,6 @@ def _decode_trainer(node, arrays, average, n_features):
     state["optimizer"]["state"] = _decode_moments(node["updated"], arrays, trainer)
     trainer.__setstate__(state)
     return trainer
-
-
-def _check_generator(state):
-    """Check what torch does not: that a generator cannot read beyond its own state."""
-    check_array("the state of the generator", state, (None,), np.uint8)
-    if not 8 <= len(state) <= LARGEST_GENERATOR:
-        raise ValueError(f"its generator has a state of {len(state)} bytes")
-    if len(state) == torch.Generator("cpu").get_state().numel():
-        _, n_left, _, position = GENERATOR_COUNTERS.unpack_from(state)
-        if n_left + position > GENERATOR_WORDS + 1:
-            raise ValueError("its generator has a state that is none")
-    return state
 
 
 def _decode_moments(updated, arrays, trainer):
@@ -403,7 +386,7 @@ def _decode_moments(updated, arrays, trainer):
             for name in names
         }
         for name, value in moments[index].items():
-            if name in ("step", "exp_avg_sq") and value.min() < 0:
+            if name in NOT_NEGATIVE and value.min() < 0:
                 raise ValueError(f"its optimizer has negative values of {name}")
     if len(moments) < len(updated):
         raise ValueError("its optimizer names a tensor twice")

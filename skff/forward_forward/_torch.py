@@ -1,6 +1,7 @@
 """What skff asks of torch: devices, precision, threads, and the way to and from NumPy."""
 
 import ctypes
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -11,9 +12,14 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from skff._locks import process_wide_lock
+from skff._values import check_array
 
 PRECISIONS = ("highest", "high", "medium")  # strictest first
 STRICT = ("none", "ieee")  # what torch calls float32 of a backend that nothing has changed
+LARGEST_GENERATOR = 2**16  # bytes of the state of a torch.Generator, on any device
+# torch's state of a CPU generator: a seed, then two counters around the flag "seeded".
+GENERATOR_COUNTERS = struct.Struct("=QiiQ")
+GENERATOR_WORDS = 624
 
 _precision_lock = process_wide_lock()
 _precisions_in_use: list[str] = []  # of all computations that run now, in any thread
@@ -315,3 +321,30 @@ def as_numpy(value):
 def as_writable_tensor(value):
     """Return a copy of an array as a tensor, since a memory map is read-only; else the value."""
     return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+
+
+def check_generator(state):
+    """Return the state of a torch.Generator if no generator reads beyond it, else raise.
+
+    Parameters
+    ----------
+    state : ndarray of uint8 of shape (n_bytes,)
+        From a file. torch looks at each of its counters, but not at both together.
+
+    Returns
+    -------
+    state : ndarray
+
+    Raises
+    ------
+    ValueError
+        If there can be no such state.
+    """
+    check_array("the state of the generator", state, (None,), np.uint8)
+    if not 8 <= len(state) <= LARGEST_GENERATOR:
+        raise ValueError(f"its generator has a state of {len(state)} bytes")
+    if len(state) == torch.Generator("cpu").get_state().numel():
+        _, n_left, _, position = GENERATOR_COUNTERS.unpack_from(state)
+        if n_left + position > GENERATOR_WORDS + 1:
+            raise ValueError("its generator has a state that is none")
+    return state

@@ -7,7 +7,6 @@ them.
 """
 
 import re
-from numbers import Number
 from time import monotonic
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.utils import check_random_state
 from skff import _files
 from skff._checkpoint import CheckpointFile, versions
 from skff._fingerprint import describe, describe_array
+from skff._values import check_number
 from skff.saliency._samples import read_data
 
 # Parameters that change no number, and those that the fingerprint describes in another way.
@@ -65,13 +65,14 @@ class Journal:
     def _take_over(self, arrays, document):
         self.seed = int(document["seed"]) % 2**32
         for number, (n_blocks, stats) in enumerate(document["measurements"]):
-            if not all(isinstance(count, Number) for count in [n_blocks, *stats.values()]):
-                raise ValueError(f"its measurement {number} has counts that are no numbers")
+            check_number(f"number of blocks in measurement {number}", n_blocks, 0, whole=True)
+            for name, count in stats.items():
+                check_number(f"count of {name!r} in measurement {number}", count, 0)
             start = f"{number}/"
             own = {k[len(start) :]: arrays[k] for k in arrays if k.startswith(start)}
             self.measurements.append((own, n_blocks, stats))
 
-    def begin(self, arrays, stats=None):
+    def begin(self, arrays, stats=None, check=None):
         """Begin the next measurement, or go on where the file left it.
 
         Parameters
@@ -80,6 +81,8 @@ class Journal:
             What results are added to in place. Gets what the file holds.
         stats : Counter, default=None
             The same for counts by name.
+        check : callable, default=None
+            Raises ValueError if the arrays hold what cannot be.
 
         Returns
         -------
@@ -91,6 +94,8 @@ class Journal:
             known, n_blocks, known_stats = self.measurements[number]
             with _files.refusing(self.file.path):
                 _fill(arrays, known, number)
+                if check is not None:
+                    check()
             stats.update(known_stats)
         return Measurement(self, number, arrays, stats, n_blocks)
 
@@ -141,6 +146,20 @@ class Measurement:
         self.n_known -= n_known
         return blocks[n_known:]
 
+    def finish(self):
+        """Say that there are no more blocks.
+
+        Raises
+        ------
+        ValueError
+            If the file claims to hold more.
+        """
+        if self.n_known:
+            with _files.refusing(self.journal.file.path):
+                raise ValueError(
+                    f"its measurement {self.number} has {self.n_known} blocks too many"
+                )
+
     def keep(self):
         """Say that the results of one block more are in the sums."""
         self.n_blocks += 1
@@ -152,6 +171,8 @@ def _fill(arrays, known, number):
     if forms[0] != forms[1]:
         raise ValueError(f"its measurement {number} has arrays of other names, shapes or types")
     for name, array in arrays.items():
+        if not np.isfinite(known[name]).all():
+            raise ValueError(f"its measurement {number} has sums of {name} that are not finite")
         array[...] = known[name]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binom, norm
 
+ROUNDING = 1e-9  # relative, of sums of weights
 MAX_FOLDS = 50  # of samples; a bootstrap over fewer has too few ways to draw
 
 
@@ -144,6 +145,25 @@ class CorrectnessCounts:
         self.lost = np.zeros((n_windows, n_classes))
         self.fold_lost = np.zeros((n_windows, n_folds))
         self.moments = np.zeros((2, n_windows))
+
+    def check(self, targets):
+        """Raise ValueError unless these can be sums over some of the samples, to rounding."""
+        weight = np.ones(len(targets.y)) if targets.weight is None else targets.weight
+        by_class, by_fold = self.lost.sum(axis=1), self.fold_lost.sum(axis=1)
+        net, changed = self.moments
+        slack = ROUNDING * weight.sum()
+        too_large = [
+            np.abs(self.correct) - np.bincount(targets.codes, weight),
+            np.abs(self.lost) - np.bincount(targets.codes, weight),
+            np.abs(self.fold_lost) - np.bincount(targets.folds, weight),
+            np.abs(by_class - by_fold),
+            np.abs(net) - changed,
+            changed - (weight**2).sum(),
+        ]
+        if targets.weight is None:
+            too_large.append(np.abs(by_class - net))
+        if (self.correct < 0).any() or any((excess > slack).any() for excess in too_large):
+            raise ValueError("its counts of predictions are not those of these samples")
 
     def add_baseline(self, targets, rows, correct):
         """Count the samples `rows` that are `correct`, a boolean array of shape (n_rows,)."""

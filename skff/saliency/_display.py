@@ -306,8 +306,10 @@ def _facts(explanation, is_tested):
     }
     if is_tested:
         _, marks, _ = explanation.bars(0.05)
-        n_tested = np.count_nonzero(np.isfinite(explanation.p_values))
-        facts["significant at 0.05"] = f"{marks.sum()} of {n_tested} (false discovery rate)"
+        is_groups = explanation.group_names is not None
+        n_tested = len(marks) if is_groups else np.count_nonzero(explanation.pixel_tests >= 0)
+        unit = "groups" if is_groups else "pixels"
+        facts["significant at 0.05"] = f"{marks.sum()} of {n_tested} {unit} (false discovery rate)"
     return facts | {"samples": explanation.n_samples, "engine": explanation.engine}
 
 

@@ -183,7 +183,8 @@ def score(task):
         counts.add_baseline(targets, np.arange(len(correct)), correct)
     window_scores = {name: np.zeros(task.n_windows) for name in baseline}
     sums = {f"score {k}": scores for k, scores in enumerate(window_scores.values())}
-    measurement = task.journal.begin(sums | ({} if counts is None else vars(counts)))
+    check = None if counts is None else partial(counts.check, targets)
+    measurement = task.journal.begin(sums | ({} if counts is None else vars(counts)), check=check)
     blocks = measurement.left(_window_blocks(task, np.arange(task.n_windows)))
     results = _run(task, _score_block, blocks, len(targets.y), correct, in_batches)
     for block, (scores, part) in zip(blocks, results, strict=True):
@@ -192,6 +193,7 @@ def score(task):
         if counts is not None:
             counts.add(part, block)
         measurement.keep()
+    measurement.finish()
     accuracy = None if counts is None else counts.summarize(targets, task.n_repeats)
     found = {}
     for name, one in task.scores.items():
@@ -309,7 +311,7 @@ def _count(task, count_changes):
 def _count_by_predicting(task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and no statistics."""
     counts, blocks = CorrectnessCounts(task.targets, len(windows)), _window_blocks(task, windows)
-    measurement = task.journal.begin(vars(counts))
+    measurement = task.journal.begin(vars(counts), check=partial(counts.check, task.targets))
     # Each window reads its rows anew: from a file, better a part of them than all. A fill that
     # knows the window is computed from all samples anyway.
     in_parts = task.samples.is_very_large and isinstance(task.samples.fill, FixedFill)
@@ -319,6 +321,7 @@ def _count_by_predicting(task, correct, windows, rows):
         for block, found in zip(left, results, strict=True):
             counts.add(found, np.searchsorted(windows, block))
             measurement.keep()
+    measurement.finish()
     return counts, {}
 
 
@@ -369,12 +372,14 @@ def _pack(task, block, everyone):
 def _count_by_asking(predictor, task, correct, windows, rows):
     """Count changed predictions of `rows` by window; return their counts and the predictor's."""
     counts, totals = CorrectnessCounts(task.targets, len(windows)), Counter()
-    measurement = task.journal.begin(vars(counts), totals)
+    check = partial(counts.check, task.targets)
+    measurement = task.journal.begin(vars(counts), totals, check)
     for blocks, opened in _opened(predictor, task, windows, rows, measurement):
         for part, stats in _run(task, _ask_block, blocks, len(windows), windows, correct, opened):
             counts.add(part)
             totals.update(stats)
             measurement.keep()
+    measurement.finish()
     return counts, dict(totals)
 
 

@@ -83,7 +83,8 @@ class ADSExplainer(BaseEstimator):
         :mod:`skff.saliency.fills`, by name ("mean", "blur", "permute", "conditional", "inpaint")
         or as objects, give more plausible values, some of them depending on which other features
         are hidden. You can also pass your own fill: an object with
-        ``sample(X, pixels, random_state)``, or a callable with these three arguments.
+        ``sample(X, pixels, random_state)``, or a callable with these three arguments. All fills
+        learn from the samples used, each with the same weight.
     n_repeats : int, default=5
         Number of draws of a random fill per window. The score with the window hidden is the mean
         over the draws, and their spread is part of the standard error. Fills that are not random
@@ -346,14 +347,29 @@ class ADSExplainer(BaseEstimator):
                 stacklevel=4,
             )
             return found
+        tests = self._fine_tests(found)
+        mask = np.isin(tests, tests[mask]) & (tests >= 0)  # all pixels of a test, or none
         fine = with_params(explainer, window_shape=self.refine, mask=mask)
         fine = fine._explain(X, y, sample_weight, journal)
         # Pixels that are not refined count as tested. Correcting only for the pixels selected by
         # the same samples would mark too many of them as significant.
-        p_values = np.where(np.isfinite(found.p_values) & ~mask, 1.0, fine.p_values)
+        p_values = np.where(mask, fine.p_values, np.where(tests >= 0, 1.0, np.nan))
         n_fine = len(fine.window_scores) * fine.n_samples
         stats = (fine.engine_stats or {}) | {"coarse_pairs": n_pairs, "fine_pairs": n_fine}
-        return replace(fine, p_values=p_values, engine_stats=stats)
+        return replace(fine, p_values=p_values, pixel_tests=tests, engine_stats=stats)
+
+    def _fine_tests(self, found):
+        """Return which test of finer windows each pixel would be, -1 for those not to be explained.
+
+        Parameters
+        ----------
+        found : ADSExplanation
+            Of coarse windows.
+        """
+        pixels = np.arange(prod(found.image_shape)).reshape(*found.image_shape, 1)
+        settings = {"window_shape": self.refine, "stride": self.stride}
+        regions = sliding_windows(pixels, **settings, aggregate=self.aggregate)
+        return regions.restrict(found.pixel_tests >= 0).tests
 
     def _coarse_samples(self, X, y, sample_weight):
         """Yield the number of samples for coarse windows: a part, then all if none is significant.
@@ -377,12 +393,15 @@ class ADSExplainer(BaseEstimator):
     def _check_parameters(self):
         check_parameters(self._parameter_constraints, self.get_params(deep=False))
         if self.refine is not None and (
-            self.groups is not None or self.channels != "joint" or several(self.scoring)
+            self.groups is not None
+            or self.channels != "joint"
+            or several(self.scoring)
+            or not is_accuracy(self.estimator, self.scoring)
         ):
             raise ValueError(
-                f"Got refine={self.refine!r} with groups, separate channels or several scores, but "
-                "expected windows, channels='joint' and accuracy alone: finer windows go where the "
-                "coarse ones are significant."
+                f"Got refine={self.refine!r} with groups, separate channels or "
+                f"scoring={self.scoring!r}, but expected windows, channels='joint' and accuracy "
+                "alone: finer windows go where the coarse ones are significant."
             )
         if self.top_k is not None and self.target_precision is None:
             raise ValueError(
@@ -524,6 +543,7 @@ def _maps(scores, regions):
     }
     maps = {k: v if v is None else regions.to_map(v) for k, v in maps.items()}
     if maps["p_values"] is not None:
+        maps["pixel_tests"] = regions.tests
         maps["p_values"] = np.minimum(1, maps["p_values"] * np.where(regions.n_read > 1, 2, 1))
     return maps | {
         "baseline_score": scores.baseline_score,

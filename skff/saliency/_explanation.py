@@ -46,6 +46,9 @@ class ADSExplanation:
         McNemar's exact test, two-sided (with sample weights, its normal approximation). For a
         pixel with several windows, twice the mean of their p-values; 1 for pixels that `refine`
         left out. None if `standard_error` is None.
+    pixel_tests : ndarray of int of the shape of `importances` or None
+        Index, from 0, of the hypothesis tested by each pixel's p-value. Pixels with the same
+        windows share one. -1 where there is no p-value; None if `p_values` is None.
     window_standard_error, window_p_values : ndarray of shape (n_windows,) or None
         The same for each window.
     window_n_samples : ndarray of shape (n_windows,) or None
@@ -114,6 +117,7 @@ class ADSExplanation:
     window_centers: np.ndarray
     standard_error: np.ndarray | None = None
     p_values: np.ndarray | None = None
+    pixel_tests: np.ndarray | None = None
     window_standard_error: np.ndarray | None = None
     window_p_values: np.ndarray | None = None
     window_n_samples: np.ndarray | None = None
@@ -162,20 +166,22 @@ class ADSExplanation:
     ) -> np.ndarray:
         """Mark the pixels for which hiding significantly changes the accuracy, up or down.
 
+        Pixels that read the same windows, as those of one group do, or with a `stride` above 1, are
+        one test: corrections count tests, not pixels.
+
         Parameters
         ----------
         alpha : float, default=0.05
             Bound on the error rate that `method` controls, in (0, 1).
         method : {"bh", "by", "holm", "max-t"}, default="bh"
-            Correction for testing many pixels. The first two bound the expected share of false
+            Correction for testing many regions. The first two bound the expected share of false
             marks among all marks (false discovery rate), the others the probability of even one
             false mark (family-wise error rate).
 
             - "bh", of Benjamini and Hochberg [2]_, is valid for tests that are independent or
               positively dependent, as tests of overlapping windows usually are.
             - "by", of Benjamini and Yekutieli [3]_, is valid for any dependence.
-            - "holm" [4]_ is valid for any dependence. It counts pixels that share a window
-              separately, so it marks few pixels if `stride` is above 1 or regions are large.
+            - "holm" [4]_ is valid for any dependence.
             - "max-t", the step-down method of Westfall and Young [5]_, compares every pixel with
               the largest statistic of the map when signs are flipped at random [6]_. The signs
               of whole folds of samples are flipped, for all pixels together. The method accounts
@@ -223,7 +229,9 @@ class ADSExplanation:
         }
         check_parameters(constraints, locals())
         if method != "max-t":
-            return self._find_significant(self.p_values, alpha, method)
+            p_values = self._check_tested(self.p_values).ravel()
+            first, tests = self._tests()
+            return self._mark(ADJUSTMENTS[method](p_values[first])[tests] <= alpha)
         check_n_resamples(n_resamples, alpha)
         if self.window_n_samples is not None:
             raise ValueError(
@@ -231,21 +239,34 @@ class ADSExplanation:
                 "'holm': its windows were measured on different samples."
             )
         folds, p_values = map(self._check_tested, (self.fold_importances, self.p_values))
-        is_tested = np.isfinite(self.importances)
-        if (np.isfinite(p_values) & ~is_tested).any():
+        if (np.isfinite(p_values) & ~np.isfinite(self.importances)).any():
             raise ValueError(
                 "Got method='max-t' for a map of `refine`, but expected 'bh', 'by' or 'holm': some "
                 "pixels were not measured, as the same samples gave no reason to."
             )
-        sums = _fold_sums(folds[:, is_tested], self.fold_weights)
+        first, tests = self._tests()
+        sums = _fold_sums(folds.reshape(len(folds), -1)[:, first], self.fold_weights)
         adjusted = max_t(sums, n_resamples=n_resamples, random_state=random_state)
-        return _mark(is_tested, adjusted <= alpha)
+        return self._mark(adjusted[tests] <= alpha)
 
-    def _find_significant(self, p_values, alpha, method="bh"):
-        check_parameters({"alpha": [LEVEL]}, {"alpha": alpha})
-        self._check_tested(p_values)
-        is_tested = np.isfinite(p_values)
-        return _mark(is_tested, ADJUSTMENTS[method](p_values[is_tested]) <= alpha)
+    def _tests(self):
+        """Return the flat index of one pixel of each test, and the place of each pixel's test.
+
+        Returns
+        -------
+        first : ndarray of shape (n_tests,)
+        tests : ndarray of shape (n_tested_pixels,)
+        """
+        tests = self._check_tested(self.pixel_tests).ravel()
+        pixels = np.flatnonzero(tests >= 0)
+        _, first, tests = np.unique(tests[pixels], return_index=True, return_inverse=True)
+        return pixels[first], tests
+
+    def _mark(self, marks):
+        """Return a mask of the shape of the map that is `marks` where pixels are tested."""
+        mask = np.zeros(self.image_shape, dtype=bool)
+        mask[self._check_tested(self.pixel_tests) >= 0] = marks
+        return mask
 
     def _check_tested(self, evidence):
         """Return the evidence, or raise if there is none."""
@@ -274,12 +295,13 @@ class ADSExplanation:
         labels : ndarray of str of shape (n_bars,) or None
         """
         if self.group_names is None:
-            heights, p_values, labels = self.importances, self.p_values, self.feature_names
-        else:
-            heights, p_values = self.window_importances, self.window_p_values
-            labels = self.group_names
-        marks = None if significance is None else self._find_significant(p_values, significance)
-        return heights, marks, labels
+            marks = None if significance is None else self.significant(significance)
+            return self.importances, marks, self.feature_names
+        marks = None
+        if significance is not None:
+            check_parameters({"alpha": [LEVEL]}, {"alpha": significance})
+            marks = ADJUSTMENTS["bh"](self._check_tested(self.window_p_values)) <= significance
+        return self.window_importances, marks, self.group_names
 
     def plot(
         self,
@@ -383,10 +405,3 @@ def _fold_sums(fold_importances, fold_weights):
     # If a pixel's windows cancel out, rounding may leave their mean slightly different from zero.
     is_change = np.abs(fold_importances) > 1e-12
     return np.where(is_change, fold_importances, 0) * fold_weights[:, None]
-
-
-def _mark(is_tested, marks):
-    """Return a mask of the shape of `is_tested` that is `marks` there and False elsewhere."""
-    mask = np.zeros(is_tested.shape, dtype=bool)
-    mask[is_tested] = marks
-    return mask

@@ -115,6 +115,7 @@ def _check_shapes(found):
         "window_centers": (n_windows, len(image_shape)),
         "standard_error": image_shape,
         "p_values": image_shape,
+        "pixel_tests": image_shape,
         "window_standard_error": (n_windows,),
         "window_p_values": (n_windows,),
         "window_n_samples": (n_windows,),
@@ -133,10 +134,11 @@ def _check_shapes(found):
             continue
         check_array(name, array, shape)
         expected = {"group_names": "U", "feature_names": "U", "classes": "biufUO"}
+        expected |= {"pixel_tests": "i"}
         if array.dtype.kind not in expected.get(name, "iuf"):
             raise ValueError(f"its {name} is of type {array.dtype}")
     together = [
-        ("standard_error", "p_values", "window_standard_error", "window_p_values"),
+        ("standard_error", "p_values", "pixel_tests", "window_standard_error", "window_p_values"),
         ("fold_importances", "window_fold_importances", "fold_weights"),
         ("per_class", "classes"),
         ("window_n_samples", "window_intervals"),
@@ -171,8 +173,19 @@ def _check_ranges(found):
     _check_range("fold_weights", found.fold_weights, 0)
     _check_range("window_n_samples", found.window_n_samples, 1, found.n_samples)
     _check_range("window_intervals", found.window_intervals, -1, 1)
+    if found.pixel_tests is not None:
+        _check_tests(found.pixel_tests, found.p_values)
     if found.classes is not None and len(np.unique(found.classes)) < len(found.classes):
         raise ValueError("its classes are not different")
+
+
+def _check_tests(tests, p_values):
+    is_tested = np.isfinite(p_values)
+    if not is_tested.any() or (tests[is_tested] < 0).any() or (tests[~is_tested] != -1).any():
+        raise ValueError("its pixel_tests are not those of the pixels that have p_values")
+    _, first, tests = np.unique(tests[is_tested], return_index=True, return_inverse=True)
+    if (p_values[is_tested][first][tests] != p_values[is_tested]).any():
+        raise ValueError("its p_values differ within one of its pixel_tests")
 
 
 def _of(found, prefix, name):

@@ -119,6 +119,21 @@ class Regions:
         """Number of windows each pixel reads, of shape `image_shape`."""
         return self.read.sum(axis=0).reshape(self.image_shape)
 
+    @property
+    def tests(self):
+        """Which hypothesis each pixel is a test of, counted from 0, of shape `image_shape`.
+
+        Pixels that read the same windows are one test. Those that read none have -1.
+        """
+        read, numbers = sparse.csc_array(self.read), {}
+        read.sort_indices()
+        windows = np.split(read.indices, read.indptr[1:-1])  # of each pixel
+        tests = [
+            numbers.setdefault(some.tobytes(), len(numbers)) if len(some) else -1
+            for some in windows
+        ]
+        return np.reshape(tests, self.image_shape)
+
     def restrict(self, mask):
         """Let only the pixels of a boolean mask read, and keep only the regions that they read.
 
@@ -385,6 +400,11 @@ def _named_groups(groups, image_shape):
     if groups.shape != image_shape:
         raise ValueError(
             f"Got groups of shape {groups.shape}, but expected {image_shape}: one label per pixel."
+        )
+    if (groups != groups).any():
+        raise ValueError(
+            "Got groups with NaN, but expected one label per pixel: leave pixels out with a mask "
+            "or a dict of groups."
         )
     return {label: groups == label for label in np.unique(groups)}
 

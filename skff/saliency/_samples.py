@@ -345,12 +345,14 @@ def make_samples(estimator, data, *, fill, pixel_features, random_state):
     -------
     samples : Samples
     """
-    fill, dtype = resolve_fill(fill, data, pixel_features, random_state)
-    # What a fill that knows the window gives becomes known window by window: try it once.
+    allow_nan = allows_nan(estimator)
+    fill, dtype = resolve_fill(fill, data, pixel_features, random_state, allow_nan=allow_nan)
     is_fixed = isinstance(fill, FixedFill)
-    examples = fill.array if is_fixed else fill.values(np.arange(1), 0)
-    _check_finite("fill", examples, allow_nan=allows_nan(estimator))
-    restore = _make_restore(data.X, data.sample_shape, examples if is_fixed else None)
+    if is_fixed:
+        _check_finite("fill", fill.array, allow_nan=allow_nan)
+    else:  # each window is checked in its turn: try one
+        fill.values(np.arange(1), 0)
+    restore = _make_restore(data.X, data.sample_shape, fill.array if is_fixed else None)
     return Samples(data.values, dtype, fill, restore)
 
 
@@ -443,6 +445,8 @@ class WindowFill:
         Of the flat samples.
     is_random : bool
         Whether draws differ.
+    allow_nan : bool
+        Whether values may be missing.
     """
 
     sample: object
@@ -451,6 +455,7 @@ class WindowFill:
     seed: int
     dtype: np.dtype
     is_random: bool
+    allow_nan: bool
 
     def values(self, features, draw):
         """Return what hidden features become, (1, n_hidden) or (n_samples, n_hidden).
@@ -473,10 +478,13 @@ class WindowFill:
         sampled = sampled.reshape(-1, hidden_features.size)
         order = np.argsort(hidden_features, axis=None)
         places = order[np.searchsorted(hidden_features.ravel(), features, sorter=order)]
-        return sampled[:, places].astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):  # infinity is refused
+            values = sampled[:, places].astype(self.dtype, copy=False)
+        _check_finite("fill", values, allow_nan=self.allow_nan)
+        return values
 
 
-def resolve_fill(fill, data, pixel_features, random_state):
+def resolve_fill(fill, data, pixel_features, random_state, *, allow_nan=False):
     """Return what gives the values of hidden features, and a type that holds samples and fill.
 
     Parameters
@@ -489,6 +497,8 @@ def resolve_fill(fill, data, pixel_features, random_state):
         Flat indices of the features of each pixel.
     random_state : RandomState
         Of random fills.
+    allow_nan : bool, default=False
+        Whether a fill that knows the window may give missing values.
 
     Returns
     -------
@@ -506,7 +516,7 @@ def resolve_fill(fill, data, pixel_features, random_state):
         fill = FILLS[fill]
     knows_layout = hasattr(fill, "sample") or hasattr(fill, "fit")
     if knows_layout or (callable(fill) and _n_arguments(fill) >= 3):
-        return _resolve_component(fill, data.values, pixel_features, random_state)
+        return _resolve_component(fill, data.values, pixel_features, random_state, allow_nan)
     per_sample, n_samples = callable(fill), len(data.values)
     array = np.asarray(fill(data.X) if per_sample else fill)
     array = _broadcast(array, n_samples, data.sample_shape, pixel_features.shape, per_sample)
@@ -532,7 +542,7 @@ def _n_arguments(function):
     return sum(p.kind in kinds and p.default is p.empty for p in parameters)
 
 
-def _resolve_component(fill, values, pixel_features, random_state):
+def _resolve_component(fill, values, pixel_features, random_state, allow_nan):
     X = _as_images(values, pixel_features)
     fitted = fit_fill(fill, X)
     sample = fitted.sample if hasattr(fitted, "sample") else fitted
@@ -540,7 +550,7 @@ def _resolve_component(fill, values, pixel_features, random_state):
         dtype = values.dtype if values.dtype.kind in "fO" else np.dtype(np.float64)
         is_random = bool(getattr(fill, "is_random", False))
         seed = int(random_state.randint(2**31 - 1))
-        return WindowFill(sample, X, pixel_features, seed, dtype, is_random), dtype
+        return WindowFill(sample, X, pixel_features, seed, dtype, is_random, allow_nan), dtype
     everything = np.ones(pixel_features.shape[:-1], dtype=bool)
     sampled = np.asarray(sample(X, everything, random_state))
     array = np.empty((len(sampled), values.shape[1]), sampled.dtype)
@@ -584,10 +594,10 @@ def _in_one_type(fill, dtype):
         raise ValueError(
             f"Got fill of type {fill.dtype}, but expected numbers, as X holds: {_fills_in_words()}."
         )
-    if dtype.kind == "f":
-        return fill.astype(dtype)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused later
         cast = fill.astype(dtype)
+    if dtype.kind == "f":
+        return cast
     if np.array_equal(cast, fill):
         return cast
     return fill.astype(np.result_type(dtype, fill.dtype))

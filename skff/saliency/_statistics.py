@@ -1,5 +1,6 @@
 """Standard errors over the parts of the samples, tests, and corrections for testing many pixels."""
 
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 
@@ -76,7 +77,7 @@ def holm(p_values):
     return adjusted
 
 
-ADJUSTMENTS = {
+ADJUSTMENTS: dict[str, Callable] = {
     "bh": partial(false_discovery_control, method="bh"),
     "by": partial(false_discovery_control, method="by"),
     "holm": holm,

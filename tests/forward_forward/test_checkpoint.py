@@ -1,8 +1,10 @@
 """Fits that are killed and go on, and fits that are interrupted."""
 
 import json
+import math
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -453,11 +455,79 @@ def test_whole_and_signed_nonsense_raises_value_error_or_ends_in_a_fit(tmp_path,
         others = [rest, rest | {name: array[..., None]}, rest | {name: array.astype(np.int16)}]
         check(others[rng.integers(3)], document, must_raise=True)
     for place, value in list(leaves(document))[::2]:
-        other = ["text", [value], {"a": 1}, None, -1, 2**70][rng.integers(6)]
-        is_number = isinstance(value, (int, float)) and isinstance(other, int)
+        other = ["text", [value], {"a": 1}, None, -1, 2**70, math.nan][rng.integers(7)]
+        is_number = isinstance(value, (int, float)) and isinstance(other, int | float)
         may_end = is_number or value is None  # in place of arrays is None
         check(arrays, replaced(document, place, other), must_raise=not may_end)
     assert n_refused > 30
+
+
+def not_negative(values):
+    values.flat[0] = -1
+    return values
+
+
+def not_finite(values):
+    values.flat[-1] = math.inf
+    return values
+
+
+def too_large(values):
+    values.flat[0] = 1e30
+    return values
+
+
+def reading_too_far(state):
+    state[8:12] = np.frombuffer(np.int32(600).tobytes(), np.uint8)
+    state[16:24] = np.frombuffer(np.uint64(600).tobytes(), np.uint8)
+    return state
+
+
+LIES = {
+    "a generator that reads too far": ("trainer/generator", reading_too_far, "generator"),
+    "a generator of no state": ("trainer/generator", np.zeros_like, "mt19937"),
+    "weights that are not finite": ("network/tensors/0", not_finite, "not finite"),
+    "best weights that are not finite": ("best_network/tensors/0", not_finite, "not finite"),
+    "weights that are too large": ("network/tensors/1", too_large, "above"),
+    "best weights that are too large": ("best_network/tensors/0", too_large, "above"),
+    "moments that are not finite": ("trainer/optimizer/state/0/exp_avg", not_finite, "not finite"),
+    "squares below 0": ("trainer/optimizer/state/0/exp_avg_sq", not_negative, "exp_avg_sq"),
+    "a step below 0": ("trainer/optimizer/state/0/step", not_negative, "step"),
+    "decay that is not ours": ("trainer/optimizer/param_groups/0/weight_decay", 7.0, "settings"),
+    "other tensors": ("trainer/optimizer/param_groups/0/params/0", 3, "settings"),
+    "a rate below 0": ("trainer/optimizer/param_groups/0/lr", -0.1, "at least 0"),
+    "a scale that is no number": ("network/probability_scale", math.nan, "finite number"),
+    "updates below 0": ("trainer/n_updates", -1, "at least 0"),
+    "an infinite score": ("best/score", math.inf, "finite number"),
+    "a record of nothing": ("history/0/loss/0", math.nan, "history"),
+}
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory):
+    """Return a classifier whose fit was killed after its first epoch, and what its file holds."""
+    X, y, _ = task()
+    path = tmp_path_factory.mktemp("half") / "fit"
+    clf = tiny_classifier((3, 2), early_stopping=True, max_iter=3, checkpoint=path)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert killed(monkeypatch, _files, "write", clf, (X, y), call=1)
+    return clf, X, y, path.read_bytes()
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_checkpoint_that_lies_is_refused_with_file_and_reason(lie, half_way):
+    clf, X, y, content = half_way
+    place, change, reason = LIES[lie]
+    Path(clf.checkpoint).write_bytes(content)
+    kind, arrays, document = _files.read(clf.checkpoint, {"fit checkpoint"})
+    if callable(change):
+        arrays[place] = change(arrays[place])
+    else:
+        names = [int(name) if name.isdigit() else name for name in place.split("/")]
+        document = replaced(document, ("state", *names), change)
+    _files.write(clf.checkpoint, kind, arrays, document)
+    with pytest.raises(ValueError, match=f"(?si)Got '{clf.checkpoint}', but expected.*{reason}"):
+        clone(clf).fit(X, y)
 
 
 # interrupts

@@ -87,11 +87,13 @@ def test_predictions_are_the_class_of_the_largest_output(params):
 @pytest.mark.parametrize("n_classes", [1, 2, 3])
 def test_probabilities_sum_to_1_and_agree_with_their_logarithm(n_classes, params):
     X, _, clf = fitted(n_classes, **params)
-    p = clf.predict_proba(X)
-    assert p.shape == (len(X), n_classes)
-    assert ((p >= 0) & (p <= 1)).all()
-    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(np.exp(clf.predict_log_proba(X)), p, rtol=1e-4, atol=1e-30)
+    for data in (X.astype(np.float32), X.astype(np.float64)):
+        p = clf.predict_proba(data)
+        assert p.dtype == np.float64 and p.shape == (len(X), n_classes)
+        assert ((p >= 0) & (p <= 1)).all()
+        # In arrays of double precision scorers expect sums that are as exact.
+        np.testing.assert_allclose(p.sum(1), 1, rtol=1e-14)
+        np.testing.assert_allclose(np.exp(clf.predict_log_proba(data)), p, rtol=1e-14, atol=1e-300)
 
 
 @pytest.mark.parametrize(

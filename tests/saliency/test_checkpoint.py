@@ -334,7 +334,19 @@ def test_nonsense_in_a_file_is_a_value_error(finished, tmp_path):
         (arrays, state | {"measurements": [["all", stats]]}),
         (arrays, state | {"measurements": [[n_blocks, {"pairs": "many"}]]}),
         (arrays, {"measurements": state["measurements"]}),
+        (arrays, state | {"seed": "x"}),
+        (arrays, state | {"measurements": [[-1, stats]]}),
+        (arrays, state | {"measurements": [[n_blocks + 1, stats]]}),
+        (arrays, state | {"measurements": [[0.5, stats]]}),
+        (arrays, state | {"measurements": [[n_blocks, {"pairs": float("nan")}]]}),
     ]
+    # More lost or changed than there are, sums that differ, and what is no number.
+    for name, value in [("lost", 1e9), ("fold_lost", -1e9), ("moments", -1), ("correct", -1)]:
+        broken.append((arrays | {f"0/{name}": arrays[f"0/{name}"] + value}, state))
+    lost = arrays["0/lost"].copy()
+    lost[0, 0] += 1 if lost[0, 0] <= 0 else -1
+    broken.append((arrays | {"0/lost": lost}, state))
+    broken.append((arrays | {"0/moments": np.full_like(arrays["0/moments"], np.nan)}, state))
     for wrong_arrays, wrong in broken:
         _files.write(path, kind, wrong_arrays, document | {"state": wrong})
         with pytest.raises(ValueError, match=f"Got '{path}', but expected a whole file"):

@@ -267,7 +267,7 @@ def test_a_notebook_shows_the_map_its_facts_and_what_is_significant():
     assert "<img alt=" in html and "data:image/png;base64," in html
     assert f"<td>{found.baseline_score:.4g}</td>" in html
     assert "3 x 3 pixels, 20 regions" in html
-    assert f"{found.significant().sum()} of 20 (false discovery rate)" in html
+    assert f"{found.significant().sum()} of 20 pixels (false discovery rate)" in html
 
 
 def test_a_notebook_shows_groups_and_scores_without_p_values():

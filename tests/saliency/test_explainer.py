@@ -606,3 +606,20 @@ def test_diagrams_link_to_our_own_pages(bayes):
     link = ADSExplainer(bayes)._get_doc_link()
     assert link.endswith("skff.ADSExplainer.html") and "scikit-learn" not in link
     assert FFClassifier()._get_doc_link().endswith("skff.FFClassifier.html")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("engine", ["predict", "score"])
+def test_a_fill_of_ones_own_is_checked_in_every_window(value, engine):
+    def fill(X, pixels, random_state):
+        return value if pixels[5] else 0.0
+
+    explainer = ADSExplainer(OnePixelClassifier(3), fill=fill, window_shape=1, engine=engine)
+    with pytest.raises(ValueError, match="Input fill contains (NaN|infinity)"):
+        explainer.explain(np.ones((4, 9), np.float32), [1] * 4)
+
+
+def test_a_fill_that_float32_does_not_hold_is_refused_without_other_warnings():
+    explainer = ADSExplainer(OnePixelClassifier(3), fill=1e300)
+    with pytest.raises(ValueError, match="Input fill contains infinity"):
+        explainer.explain(np.ones((4, 9), np.float32), [1] * 4)

@@ -206,6 +206,7 @@ def test_coarse_windows_without_effect_are_returned_with_a_warning():
         ({"target_precision": 0.1, "engine": "score"}, ValueError, "counts correct predictions"),
         ({"target_precision": 0.1, "scoring": "f1_macro"}, ValueError, "'f1_macro'"),
         ({"refine": 1, "groups": [[0]]}, ValueError, "refine=1 with groups"),
+        ({"refine": 1, "scoring": "neg_log_loss"}, ValueError, "scoring='neg_log_loss', but"),
     ],
 )
 def test_questions_that_do_not_fit_are_refused(params, error, match, images):

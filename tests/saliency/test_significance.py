@@ -10,7 +10,7 @@ from scipy.stats import binomtest, false_discovery_control, norm
 
 import skff
 from skff.saliency import ADSExplainer, ADSExplanation
-from skff.saliency._statistics import METHODS, holm, max_t
+from skff.saliency._statistics import ADJUSTMENTS, METHODS, holm, max_t
 
 N_SIGNAL, N_NULL, N_IGNORED = 2, 8, 8
 
@@ -336,3 +336,67 @@ def test_max_t_needs_six_samples():
         found = ADSExplainer(OnePixelClassifier(3), window_shape=1).explain(X, [1] * n_samples)
         marked = found.significant(method="max-t")
         np.testing.assert_array_equal(marked, is_found & (np.arange(9) == 3))
+
+
+def nine_squares(aggregate):
+    """Return samples of 9 x 9 pixels, and explainers that hide nine squares of 3 x 3."""
+    X = np.random.default_rng(0).choice([1.0, 2.0], (60, 9, 9), p=[0.2, 0.8])
+    X[:, [1, 4, 7]] = X[:, [1]]  # correlated squares
+    y = CountsOnes().predict(X.reshape(60, -1))
+    y[:20] = 1 - y[:20]
+    if aggregate == "groups":
+        rows, columns = np.indices((9, 9)) // 3
+        return X, y, ADSExplainer(FlatCounts(), groups=3 * rows + columns)
+    return X, y, ADSExplainer(FlatCounts(), stride=3, aggregate=aggregate)
+
+
+class FlatCounts(CountsOnes):
+    def predict(self, X):
+        return super().predict(X.reshape(len(X), -1))
+
+
+@pytest.mark.parametrize("method", ["bh", "by", "holm"])
+@pytest.mark.parametrize("aggregate", ["groups", "coverage"])
+def test_corrections_count_regions_not_pixels(method, aggregate):
+    X, y, explainer = nine_squares(aggregate)
+    found = explainer.explain(X, y)
+    p_values = np.sort(found.window_p_values)
+    assert len(p_values) == 9 and np.ptp(p_values) > 0
+    adjusted = ADJUSTMENTS[method](found.window_p_values)
+    by_square = found.importances[1::3, 1::3].ravel()
+    np.testing.assert_array_equal(by_square, found.window_importances)
+    for alpha in adjusted[adjusted < 1]:
+        marked = found.significant(min(alpha * (1 + 1e-9), 0.999), method=method)
+        expected = (adjusted <= alpha).reshape(3, 3).repeat(3, axis=0).repeat(3, axis=1)
+        np.testing.assert_array_equal(marked, expected)
+
+
+def test_windows_at_a_stride_are_one_test_each():
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (40, 10, 7))
+    model = OnePixelClassifier(25)
+    found = ADSExplainer(model, stride=2).explain(X, model.predict(X))
+    np.testing.assert_array_equal(np.unique(found.pixel_tests), range(len(found.window_scores)))
+    every = ADSExplainer(model, aggregate="coverage").explain(X, model.predict(X))
+    assert len(np.unique(every.pixel_tests)) == 70
+
+
+def test_overlapping_groups_make_a_test_of_each_combination():
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (40, 9))
+    model = OnePixelClassifier(3)
+    explainer = ADSExplainer(model, groups=[[0, 1, 2, 3], [3, 4, 5], [7, 6]])
+    tests = explainer.explain(X, model.predict(X)).pixel_tests
+    np.testing.assert_array_equal(tests, [0, 0, 0, 1, 2, 2, 3, 3, -1])
+
+
+def test_refined_maps_count_the_finer_windows_of_all_pixels():
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (60, 12, 12))
+    model = OnePixelClassifier(12 * 4 + 7)
+    explainer = ADSExplainer(model, window_shape=5, refine=3, stride=3)
+    found = explainer.explain(X, model.predict(X))
+    whole = ADSExplainer(model, window_shape=3, stride=3).explain(X, model.predict(X))
+    np.testing.assert_array_equal(found.pixel_tests, whole.pixel_tests)
+    is_seen = np.isfinite(found.importances)
+    assert 0 < is_seen.sum() < is_seen.size
+    np.testing.assert_array_equal(found.p_values, np.where(is_seen, whole.p_values, 1))
+    # Of a test, all pixels are measured or none.
+    assert not set(found.pixel_tests[is_seen]) & set(found.pixel_tests[~is_seen])

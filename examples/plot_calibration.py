@@ -2,9 +2,9 @@
 Do the probabilities mean what they say?
 ========================================
 
-Of all predictions made with 80 % confidence, 80 % should be right. A Forward-Forward network has
-no probabilities of its own: :class:`~skff.FFClassifier` fits one scale for its goodness on the
-training data. Here its probabilities are compared with those of a backprop network.
+Of all predictions made with 80 % confidence, 80 % should be right. The Forward-Forward algorithm
+does not define probabilities, so :class:`~skff.FFClassifier` fits a scale for the goodness on the
+training data. This example compares its probabilities with those of a backprop network.
 """
 
 # %%
@@ -33,7 +33,7 @@ for train, test in StratifiedKFold(3).split(X, y):
 # %%
 # Confidence against accuracy
 # ---------------------------
-# Predictions are sorted by confidence into ten parts of equal size.
+# Predictions are sorted by confidence and divided into ten parts of equal size.
 fig, ax = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
 gaps = {}
 for name, proba in p.items():

@@ -2,18 +2,18 @@
 What does each layer know?
 ==========================
 
-Every layer of a Forward-Forward network has a goodness for each label, and so can classify on its
-own. Here the layers of a deep network are asked one by one, for two ways in which the label can
-enter: at every layer (``overlay="layerwise"``, the default of :class:`~skff.FFClassifier`) or with
-the input only (``overlay="append"``, close to the papers' own way).
+Every layer of a Forward-Forward network computes a goodness for each label, so it can classify on
+its own. This example measures the error of each layer of a deep network, for two ways in which the
+label can enter: at every layer (``overlay="layerwise"``, the default of
+:class:`~skff.FFClassifier`) or with the input only (``overlay="append"``, close to the papers).
 """
 
 # %%
 # Two networks per seed
 # ---------------------
-# Five layers of 100 units, trained on one half of scikit-learn's digits and tested on the other. A
-# layer's prediction is the label for which its own goodness is highest; the network predicts from
-# the sum over the layers.
+# The networks have five layers of 100 units. They are trained on one half of scikit-learn's digits
+# and tested on the other. A layer predicts the label with the highest goodness in that layer; the
+# network predicts from the sum over the layers.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -47,7 +47,7 @@ errors = {overlay: np.array([test_errors(overlay, seed) for seed in SEEDS]) for 
 # %%
 # Errors by depth
 # ---------------
-# A dot per seed, a line through their means. The errors span nearly two orders of magnitude.
+# There is one dot per seed, and a line through the means. The error axis is logarithmic.
 layers = np.arange(1, DEPTH + 1)
 titles = ["goodness of the layer alone", "sum of the goodness up to the layer"]
 fig, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
@@ -69,9 +69,10 @@ plt.show()
 # %%
 # What the figure shows
 # ---------------------
-# With the label in the input only, what reaches the upper layers is already sorted by label: there
-# is less and less to learn from, and the layers at the top know little. With the label at every
-# layer, what goes up is the same for all labels, and each layer compares them anew. In numbers:
+# If the label enters only with the input, the activities that reach the upper layers are already
+# separated by label, so these layers have less and less to learn from. With the label at every
+# layer, the activities passed on are the same for all labels, and each layer compares the labels
+# again. In numbers:
 for overlay, where in OVERLAYS.items():
     alone, sums = errors[overlay].mean(axis=0)
     verdict = "about as much as" if alone[-1] < 1.5 * alone[0] else "less than"

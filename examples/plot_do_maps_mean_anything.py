@@ -2,10 +2,10 @@
 Do the maps mean anything?
 ==========================
 
-A saliency map claims that some pixels matter more than others. That can be tested: remove the
+A saliency map claims that some pixels matter more than others. This can be tested: remove the
 pixels of all images in the order of the map, the most important first. If the map is right,
-accuracy falls faster than with pixels in random order. Here Accuracy Differential Saliency (ADS) of
-three networks is put to this test, for one of them beside integrated gradients.
+accuracy falls faster than if pixels are removed in random order. This example tests the Accuracy
+Differential Saliency (ADS) of three networks, and for one of them also integrated gradients.
 """
 
 # %%
@@ -48,8 +48,8 @@ for title, model in models.items():
 # %%
 # Maps, and where they differ from chance
 # ---------------------------------------
-# One half of the test images makes the maps, the other half will judge them. Outlined are the
-# pixels whose window changes the expected accuracy, with a false discovery rate of 5 %.
+# The maps are computed on one half of the test images and tested on the other half. Outlined pixels
+# are significant at a false discovery rate of 5 %: hiding their window changes the accuracy.
 X_map, X_judge, y_map, y_judge = train_test_split(
     X_test, y_test, test_size=0.5, stratify=y_test, random_state=0
 )
@@ -66,8 +66,8 @@ plt.show()
 # %%
 # Integrated gradients
 # --------------------
-# They explain single images, and need gradients. Their mean size over the images orders the pixels
-# of the data set.
+# Integrated gradients explain single images, and need a network with gradients. To rank the pixels
+# of the whole data set, their absolute values are averaged over the images.
 maps = {title: {"ADS": explanation} for title, explanation in ads.items()}
 try:
     from captum.attr import IntegratedGradients
@@ -98,9 +98,8 @@ fig.suptitle(f"Accuracy while pixels are removed, the most important first, {nam
 plt.show()
 
 # %%
-# They mean something if the area under the curve of a map is smaller than that of every random
-# order. ADS needs no gradients, so the Forward-Forward network can be judged by the same measure as
-# the others.
+# A map is meaningful if the area under its curve is smaller than that of every random order. ADS
+# needs no gradients, so the Forward-Forward network can be tested in the same way as the others.
 for title, area in areas.items():
     found = "finds" if area["ADS"] < area["random"] else "does not find"
     print(
@@ -108,4 +107,4 @@ for title, area in areas.items():
         f"{area['random']:.2f} at best in random order."
     )
     if "integrated gradients" in area:
-        print(f"Integrated gradients of this network have {area['integrated gradients']:.2f}.")
+        print(f"Its integrated gradients have an area of {area['integrated gradients']:.2f}.")

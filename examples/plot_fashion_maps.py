@@ -2,10 +2,10 @@
 What tells a shirt from a coat? Maps of Fashion-MNIST
 =====================================================
 
-Accuracy Differential Saliency (ADS) within each class of Fashion-MNIST: the share of a garment's
-images that a Forward-Forward network no longer recognizes when a window is hidden. Where
-Fashion-MNIST is not found in ``$SKFF_DATA`` or in the cache of
-:func:`skff.datasets.fetch_fashion_mnist`, scikit-learn's digits stand in for it.
+This example shows Accuracy Differential Saliency (ADS) within each class of Fashion-MNIST: the
+share of a garment's images that a Forward-Forward network no longer recognizes if a window is
+hidden. If Fashion-MNIST is not found in ``$SKFF_DATA`` or in the cache of
+:func:`skff.datasets.fetch_fashion_mnist`, scikit-learn's digits are used instead.
 """
 
 # %%
@@ -40,8 +40,8 @@ print(f"{name}: test accuracy {ff.score(X_test, y_test):.4f}")
 # %%
 # Ten maps on one scale
 # ---------------------
-# Each lies over the mean image of its class. What is hidden becomes the mean of its pixel over all
-# images.
+# Each map is drawn over the mean image of its class. Hidden pixels are replaced by their mean over
+# all images.
 explanation = ADSExplainer(ff, window_shape=window, fill="mean").explain(X_test, y_test)
 means = [X_test[y_test == k].mean(axis=0) for k in range(10)]
 fig, axes = plt.subplots(2, 5, figsize=(11, 5), layout="constrained")

@@ -2,11 +2,11 @@
 What if the hidden part were something plausible?
 =================================================
 
-Accuracy Differential Saliency hides a region and counts the predictions that are lost. If what is
-put in its place looks like nothing in the training data, some are lost merely because the input is
-odd, not because information is missing. The fills of :mod:`skff.saliency.fills` differ in how odd
-the input becomes. Here six of them hide parts of images, and three hide columns of a table in which
-many columns say nearly the same.
+Accuracy Differential Saliency hides a region and counts the predictions that are lost. If the
+replacement is unlike anything in the training data, some predictions are lost merely because the
+input is out of distribution, not because information is missing. The fills of
+:mod:`skff.saliency.fills` differ in how far out of distribution the input becomes. This example
+compares six of them on images, and three on a table with many strongly correlated columns.
 """
 
 # %%
@@ -41,8 +41,8 @@ print(f"{name}: test accuracy {ff.score(X_test, y_test):.4f}")
 # %%
 # One image, one hidden window
 # ----------------------------
-# A fill is fitted on the images and asked for the hidden pixels. The blurred image still holds some
-# of what it hides; the last three know what else is hidden.
+# A fill is fitted to the images and then computes the hidden pixels. The blurred image still shows
+# some of what it hides. The last three fills take into account which other pixels are hidden.
 fills = {
     "Constant": Constant(0.0),
     "Mean": Mean(),
@@ -88,11 +88,11 @@ fig.colorbar(drawn, ax=axes, label="ink", shrink=0.75, aspect=12)
 plt.show()
 
 # %%
-# How odd are the filled images?
-# ------------------------------
-# Two measures, averaged over windows all over the image: how far the values are from what they
-# replace, and how much the network's largest probability falls, which is its own sign that an image
-# is unlike those it knows.
+# How far out of distribution are the filled images?
+# --------------------------------------------------
+# There are two measures, averaged over windows across the image. One is the squared difference
+# between the filled values and the original ones. The other is how much the network's largest
+# probability falls, which indicates that an image is unlike the training images.
 corners = range(0, side - window + 1, max(1, window // 2))
 sure = ff.predict_proba(X_test).max(axis=1).mean()
 errors, doubts = {}, {}
@@ -118,8 +118,8 @@ plt.show()
 # %%
 # The maps
 # --------
-# All share one scale. Outlined are the pixels whose window changes the expected accuracy, with a
-# false discovery rate of 5 %. The random fill is drawn three times per window.
+# All maps have the same colour scale. Outlined pixels are significant at a false discovery rate of
+# 5 %. The random fill is drawn three times per window.
 explainer = ADSExplainer(ff, window_shape=window, stride=window // 2, n_repeats=3, random_state=0)
 maps = {
     title: explainer.set_params(fill=fill).explain(X_test, y_test) for title, fill in fills.items()
@@ -141,10 +141,11 @@ plt.show()
 # A table
 # -------
 # The columns of this table describe cell nuclei: ten properties, each with its mean, its standard
-# error and its worst value. Many are correlated, since radius, perimeter and area hardly differ.
-# `Mean` and `Permute` ignore what the other columns say. `Conditional` predicts a hidden column
-# from all the others (``reach=None``), so that what is hidden is only what this column alone knows.
-# Its penalty is small, since the columns are strongly correlated and few beside the samples.
+# error and its worst value. Many are correlated; for example, radius, perimeter and area carry
+# almost the same information. `Mean` and `Permute` ignore the other columns. `Conditional` predicts
+# a hidden column from all others (``reach=None``), so that only information that no other column
+# has is hidden. Its penalty is small, because the columns are strongly correlated and there are few
+# of them compared to the number of samples.
 cancer = load_breast_cancer()
 columns = cancer.feature_names
 Z_train, Z_test, t_train, t_test = train_test_split(
@@ -156,8 +157,8 @@ ff_table = FFClassifier((100, 100), max_iter=40, random_state=0).fit(Z_train, t_
 print(f"Breast cancer: test accuracy {ff_table.score(Z_test, t_test):.4f}")
 
 # %%
-# Single columns are hidden first, then all columns at once that describe the same. The score is the
-# log-likelihood, which moves with every change. The two panels have scales of their own.
+# First single columns are hidden, then together all columns that describe the same property. The
+# score is the log-likelihood, which responds to every change. The two panels have different scales.
 kinds = {
     "size": ("radius", "perimeter", "area"),
     "outline": ("compactness", "concavity", "concave", "fractal"),
@@ -201,9 +202,9 @@ axes[0].legend(title="fill")
 plt.show()
 
 # %%
-# What they say
-# -------------
-# `Blur` is left out of the first two lines: it sees what it hides.
+# What was found
+# --------------
+# `Blur` is left out of the first two lines because it uses the hidden pixels themselves.
 blind = [title for title in fills if title != "Blur"]
 nearest, farthest = min(blind, key=errors.get), max(blind, key=errors.get)
 surest, unsurest = min(blind, key=doubts.get), max(blind, key=doubts.get)

@@ -2,9 +2,9 @@
 Do five kinds of classifier look at the same pixels?
 ====================================================
 
-Accuracy Differential Saliency (ADS) asks an estimator for nothing but its score. So one and the
-same map compares a Forward-Forward network with a backprop network, a forest, a support vector
-machine and nearest neighbours, in the same unit.
+Accuracy Differential Saliency (ADS) only needs the score of an estimator. It can therefore compare
+a Forward-Forward network with a backprop network, a random forest, a support vector machine and
+nearest neighbours, in the same unit.
 """
 
 # %%
@@ -42,8 +42,7 @@ for name, model in models.items():
 # %%
 # Five maps on one scale
 # ----------------------
-# Outlined are pixels whose window changes the expected accuracy, with a false discovery rate of
-# 5 %.
+# Outlined pixels are significant at a false discovery rate of 5 %.
 maps = {
     name: ADSExplainer(model, window_shape=3).explain(X_test, y_test)
     for name, model in models.items()
@@ -56,7 +55,7 @@ plt.show()
 # %%
 # How far do they agree?
 # ----------------------
-# Spearman's rank correlation of each pair of maps over the pixels.
+# The matrix shows Spearman's rank correlation, over the pixels, for each pair of maps.
 names = list(models)
 agreement = np.eye(len(names))
 for i, first in enumerate(names):
@@ -79,8 +78,8 @@ plt.show()
 # --------------
 pairs = {(names[i], names[j]): agreement[i, j] for i in range(len(names)) for j in range(i)}
 most, least = max(pairs, key=pairs.get), min(pairs, key=pairs.get)
-print(f"Most alike are the maps of {most[0]} and {most[1]}, with {pairs[most]:.2f};")
-print(f"least alike those of {least[0]} and {least[1]}, with {pairs[least]:.2f}.")
+print(f"The most similar maps are those of {most[0]} and {most[1]}, with {pairs[most]:.2f};")
+print(f"the least similar are those of {least[0]} and {least[1]}, with {pairs[least]:.2f}.")
 largest = {name: np.nanmax(one.importances) for name, one in maps.items()}
 robust = min(largest, key=largest.get)
 print(

@@ -2,8 +2,9 @@
 Which settings matter? A grid search
 ====================================
 
-:class:`~skff.FFClassifier` is searched over like any estimator of scikit-learn: in a pipeline, by
-`GridSearchCV`, with the best one fitted to all training data and explained at the end.
+The parameters of :class:`~skff.FFClassifier` can be searched like those of any scikit-learn
+estimator. This example searches over a pipeline with `GridSearchCV`, which refits the best
+combination on all training data, and explains the result.
 """
 
 # %%
@@ -32,7 +33,7 @@ search = GridSearchCV(pipeline, grid, cv=3).fit(X_train, y_train)
 # %%
 # Every combination
 # -----------------
-# The mean accuracy over three folds, and in brackets its standard error.
+# The table shows the mean accuracy over three folds, with its standard error in brackets.
 shape = len(dropout), len(smoothing)
 mean = search.cv_results_["mean_test_score"].reshape(shape)
 error = search.cv_results_["std_test_score"].reshape(shape) / np.sqrt(search.n_splits_ - 1)
@@ -49,7 +50,7 @@ fig.colorbar(image, label="accuracy, 3 folds")
 plt.show()
 
 # %%
-# The best one, on images it has not seen
+# The best combination on the test images
 # ---------------------------------------
 best = search.best_params_
 print(
@@ -66,7 +67,7 @@ print(
 )
 
 # %%
-# The search itself is an estimator with a score, and so can be explained.
+# The search is itself an estimator with a score, so it can be explained.
 explanation = ADSExplainer(search, window_shape=3).explain(X_test, y_test)
 explanation.plot(image=X_test.mean(axis=0).reshape(8, 8), significance=0.05)
 plt.show()

@@ -1,10 +1,11 @@
 """
-What does a wine classifier know its wines by?
-==============================================
+Which measurements does a wine classifier rely on?
+==================================================
 
-Columns of a table that belong together can be hidden together: `groups` takes the place of windows.
-A Forward-Forward network behind a scaler learns three kinds of wine from 13 measurements; Accuracy
-Differential Saliency (ADS) then hides them family by family.
+Columns of a table that belong together can be hidden together, by using `groups` instead of
+windows. Here a pipeline of a scaler and a Forward-Forward network learns to tell three kinds of
+wine apart from 13 measurements. Accuracy Differential Saliency (ADS) then hides groups of related
+measurements.
 """
 
 # %%
@@ -27,9 +28,9 @@ clf.fit(X_train, y_train)
 print(f"test accuracy {clf.score(X_test, y_test):.4f}")
 
 # %%
-# Families of columns
-# -------------------
-# Names of columns may be given as they are. What is hidden becomes the mean of its column.
+# Groups of columns
+# -----------------
+# Groups can be given by column names. Hidden values are replaced by the mean of their column.
 families = {
     "alcohol": ["alcohol"],
     "acids": ["malic_acid"],
@@ -46,7 +47,7 @@ explanation.plot(significance=0.05).figure_.set_size_inches(7, 3.6)
 plt.show()
 
 # %%
-# In numbers, with standard errors and p-values:
+# The same as a table, with standard errors and p-values:
 frame = explanation.to_frame()
 print(frame.to_string(index=False, float_format="%.4f"))
 
@@ -57,4 +58,4 @@ drops, is_real, names = explanation.bars(significance=0.05)
 first = drops.argmax()
 print(f"It relies most on {names[first]}: without it {100 * drops[first]:.1f} points are lost.")
 real = ", ".join(names[is_real]) or "none"
-print(f"At a false discovery rate of 5 %, drops are real for: {real}.")
+print(f"At a false discovery rate of 5 %, the drops are significant for: {real}.")

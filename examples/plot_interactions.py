@@ -1,11 +1,12 @@
 """
-Do two regions of a digit need each other?
-==========================================
+Are two regions of a digit redundant?
+=====================================
 
-A map of Accuracy Differential Saliency (ADS) hides one window at a time. Two windows that say the
-same can then both seem to matter little, and two that only help together seem to matter twice. The
-interaction of two windows is what hiding both costs beyond the sum of what each costs:
-positive where they are redundant, negative where they work together.
+A map of Accuracy Differential Saliency (ADS) hides one window at a time. If two windows carry the
+same information, both can then seem unimportant; if two windows are only useful together, their
+joint effect counts twice. The interaction of two windows is the accuracy drop for hiding both minus
+the sum of their separate drops. It is positive if they are redundant, and negative if they work
+together.
 """
 
 # %%
@@ -35,9 +36,9 @@ print(pairs.to_frame().head(3).round(4).to_string(index=False))
 # %%
 # The matrix
 # ----------
-# Stars mark the pairs whose interaction differs from 0 with a false discovery rate of 5 %. Lines in
-# the map beside it join the strongest of them: red where the two tiles are redundant, blue where
-# they work together or are vital to the same samples.
+# Stars mark the pairs whose interaction differs significantly from 0, at a false discovery rate of
+# 5 %. Lines in the map on the other side join the strongest of them: red if the two tiles are
+# redundant, blue if they work together or are essential for the same samples.
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
 explainer.explain(X_test, y_test).plot(X_test.mean(axis=0), ax=left)
 pairs.plot(significance=0.05, ax=right)
@@ -54,8 +55,8 @@ right.set_title("interactions of the tiles")
 plt.show()
 
 # %%
-# What it says
-# ------------
+# What was found
+# --------------
 interaction = pairs.matrix[np.triu_indices(len(pairs.matrix), 1)]
 distance = np.linalg.norm(pairs.centers[:, None] - pairs.centers, axis=-1)
 distance = distance[np.triu_indices(len(pairs.matrix), 1)]

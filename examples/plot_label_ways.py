@@ -2,18 +2,18 @@
 How should the label enter the network?
 =======================================
 
-A Forward-Forward network has to see a label beside the image. The papers put it into the input: in
-the place of the first pixels (``overlay="replace"``) or beside them (``overlay="append"``). Then
-every layer runs once per label. With the label at every layer (``overlay="layerwise"``, the
-default of :class:`~skff.FFClassifier`) one pass serves all labels. What does each way cost, and
-what does it reach?
+The input of a Forward-Forward network is an image together with a label. The label can be part of
+the input, in place of the first pixels (``overlay="replace"``, as in the papers) or next to the
+pixels (``overlay="append"``). Then all layers but the first run once per label. If the label enters
+at every layer (``overlay="layerwise"``, the default of :class:`~skff.FFClassifier`), one pass
+serves all labels. This example compares the cost and the error of the three overlays.
 """
 
 # %%
-# Three ways, three seeds
-# -----------------------
-# Three layers of 100 units each learn one half of scikit-learn's digits. Everything else is the
-# default of each way.
+# Three overlays, three seeds
+# ---------------------------
+# Each network has three layers of 100 units and learns one half of scikit-learn's digits. All other
+# parameters have their default values.
 from time import perf_counter
 
 import matplotlib.pyplot as plt
@@ -42,7 +42,7 @@ for seed in range(3):
         errors[overlay].append(100 * (1 - ff.score(X_test, y_test)))
 
 # %%
-# A dot per seed, a bar at the mean.
+# There is one dot per seed, and a bar at the mean.
 figures = {
     "test error (%)": errors,
     "seconds to fit": fit_seconds,

@@ -2,10 +2,9 @@
 How fast does each layer learn on its own?
 ==========================================
 
-Every layer of a Forward-Forward network has a loss of its own. Trained one after another
-("greedy", as in Algorithm 1 of Bakhshi 2024, arXiv:2409.15365, whose Figure 3 this is), a layer
-starts when the one below is finished; trained together ("simultaneous"), all learn from the same
-batches.
+Every layer of a Forward-Forward network has its own loss. In "greedy" training (Algorithm 1 of
+Bakhshi 2024, arXiv:2409.15365; this example corresponds to its Figure 3), a layer starts when the
+layer below is finished. In "simultaneous" training, all layers learn from the same batches.
 """
 
 # %%
@@ -47,7 +46,7 @@ for training, look in looks.items():
         line = {"color": f"C{layer}", "label": f"layer {layer + 1}, {training}"} | look
         axes[0].plot(epochs, losses, **line)
         axes[1].plot(epochs, [100 * share for share in shares], **line)
-# Smoothed targets keep the loss above their entropy.
+# With label smoothing, the loss cannot fall below the entropy of the smoothed labels.
 loss = CrossEntropy()
 targets = np.full(10, loss.label_smoothing / 10)
 targets[0] += 1 - loss.label_smoothing
@@ -61,8 +60,9 @@ fig.suptitle(f"Forward-Forward training, two layers of 500 units, {name}")
 plt.show()
 
 # %%
-# The first layer's two lines all but coincide: it learns by the same rule whether or not a layer
-# above learns too, and only the random numbers of later batches differ.
-# The second starts with a far lower loss on a finished first layer, yet trained along with the
-# first it ends nearly as low, for half as many passes over the data. Either way nearly every
-# training image soon has the highest goodness under its true label, in both layers.
+# The two lines of the first layer almost coincide: it learns by the same rule whether or not a layer
+# above it is also trained, and only the random numbers of later batches differ.
+# In greedy training, the second layer starts with a far lower loss, because the first layer is
+# finished. In simultaneous training it ends nearly as low, with half as many passes over the data.
+# In both cases, nearly every training image soon has the highest goodness under its true label, in
+# both layers.

@@ -2,9 +2,10 @@
 What do positive and negative samples look like?
 ================================================
 
-As the papers have it, Forward-Forward training shows a network every image twice: once with its
-true label and once with a wrong one, and the label is part of the input. This is Figure 1 of
-Bakhshi (2024, arXiv:2409.15365) with both ways of :class:`~skff.FFClassifier` to put it there.
+In the papers, Forward-Forward training shows the network every image twice, once with its true
+label and once with a wrong one, and the label is part of the input. This example reproduces Figure
+1 of Bakhshi (2024, arXiv:2409.15365) for both ways in which :class:`~skff.FFClassifier` can put the
+label into the input.
 """
 
 # %%
@@ -27,8 +28,8 @@ X, y = torch.from_numpy(X[:4]), torch.from_numpy(y[:4]).long()
 y_wrong = uniform(y, 10, torch.Generator().manual_seed(0))
 
 # %%
-# ``overlay="replace"``, the papers' own, writes the label into the first ten pixels, which are
-# black in MNIST. Where the border is not black, it destroys data.
+# ``overlay="replace"``, used in the papers, writes the label into the first ten pixels. In MNIST
+# they are always black; in other data this can overwrite information.
 fig, axes = plt.subplots(2, 4, figsize=(8, 4.6), layout="constrained")
 for row, labels, kind in zip(axes, [y, y_wrong], ["positive", "negative"], strict=True):
     for ax, image, label in zip(
@@ -41,8 +42,8 @@ for row, labels, kind in zip(axes, [y, y_wrong], ["positive", "negative"], stric
 fig.suptitle("overlay='replace': the label takes the place of the first ten pixels")
 
 # %%
-# ``overlay="append"`` adds ten inputs and leaves the image whole. They are drawn here as a strip
-# above it.
+# ``overlay="append"`` adds ten inputs and does not change the image. The figure shows these inputs
+# as a strip above the image.
 fig, axes = plt.subplots(4, 4, figsize=(8, 5.2), height_ratios=[1, 8, 1, 8], layout="constrained")
 for first, labels, kind in [(0, y, "positive"), (2, y_wrong, "negative")]:
     labelled = overlay_labels(X, labels, 10, overlay=append)
@@ -59,7 +60,7 @@ fig.suptitle("overlay='append': label units beside an untouched image")
 plt.show()
 
 # %%
-# A positive and its negative differ in nothing but the label, so the first layer's product with the
-# pixels is the same for both, and is computed only once. The default, ``overlay="layerwise"``,
-# takes that further: every layer has such label units beside its inputs, its inputs are the same
-# for all labels, and all wrong labels are compared with the true one at once.
+# A positive and its negative differ only in the label, so the first layer's product with the
+# pixels is the same for both and is computed only once. The default, ``overlay="layerwise"``,
+# extends this idea to all layers: every layer has label units in addition to its inputs, these
+# inputs are the same for all labels, and all wrong labels are compared with the true one at once.

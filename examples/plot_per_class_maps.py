@@ -2,10 +2,11 @@
 Which pixels tell a 4 from a 9? Maps per class and per image
 ============================================================
 
-One map of a data set averages over its classes. Accuracy Differential Saliency (ADS) also has a
-map for each class, the accuracy lost within it, and with a score that moves with every change one
-for a single image. These are Figures 4 and 5 of Bakhshi (2024, arXiv:2409.15365), for a
-Forward-Forward network and for a backprop network of the same architecture.
+The map of a data set averages over its classes. Accuracy Differential Saliency (ADS) also gives a
+map for each class, which shows the accuracy drop within the class. With a continuous score, it
+even gives a map for a single image. This example corresponds to Figures 4 and 5 of Bakhshi (2024,
+arXiv:2409.15365), for a Forward-Forward network and for a backprop network of the same
+architecture.
 """
 
 # %%
@@ -42,8 +43,8 @@ for title, model in models.items():
 # %%
 # Maps per class
 # --------------
-# All maps share one scale: the share of a digit's images that are lost when a window around the
-# pixel is black. Each lies over the mean image of its digit.
+# All maps have the same colour scale: the accuracy drop, as a share of the digit's images, when a
+# window around the pixel is black. Each map is drawn over the mean image of its digit.
 maps, names = [], []
 for title, model in models.items():
     explainer = ADSExplainer(model, window_shape=window, max_samples=min(600, len(X_test)))
@@ -64,7 +65,7 @@ plt.show()
 
 
 # %%
-# What do the networks predict when the window that costs a class most is hidden?
+# What do the networks predict if the most important window of a class is hidden?
 def hide(images, center):
     """Return images with a black window around a pixel (row, column)."""
     hidden = images.reshape(-1, side, side).copy()
@@ -84,10 +85,10 @@ for title, importances in zip(names, maps, strict=True):
 # %%
 # Maps of single images
 # ---------------------
-# The accuracy of one image is 0 or 1. Its log-likelihood moves with every change, in the same unit
-# for both networks: ``scoring="neg_log_loss"``. Shown are images of five classes of which the
-# Forward-Forward network is right but least sure. Only windows centred on the stroke are asked for,
-# with `mask`.
+# The accuracy on one image is 0 or 1. The log-likelihood (``scoring="neg_log_loss"``) responds to
+# every change, and has the same unit for both networks. For each of five classes, the figure shows
+# the correctly classified image on which the Forward-Forward network is least confident. `mask`
+# limits the maps to windows centred on the stroke.
 p = ff.predict_proba(X_test)
 is_right = ff.classes_[p.argmax(axis=1)] == y_test
 unsure = np.where(is_right, p.max(axis=1), 2)

@@ -1,12 +1,12 @@
 """
-Which pixels does a Forward-Forward network read, and which does backprop?
-==========================================================================
+Which pixels do Forward-Forward and backprop networks rely on?
+==============================================================
 
 A Forward-Forward network and two backprop networks of the same architecture learn the same
-images. Then Accuracy Differential Saliency (ADS) asks each of them the same question: how much
-accuracy is lost when a small window is hidden in every image?
+images. Then Accuracy Differential Saliency (ADS) answers the same question for each of them: how
+much accuracy is lost if a small window is hidden in every image?
 
-MNIST is used when it is found in ``$SKFF_DATA`` or in the cache of
+MNIST is used if it is found in ``$SKFF_DATA`` or in the cache of
 :func:`skff.datasets.fetch_mnist`, otherwise the digits that come with scikit-learn.
 """
 
@@ -46,10 +46,11 @@ print(f"Data: {name}; {len(X_train)} images to train on, {len(X_test)} to test o
 # %%
 # Training
 # --------
-# Same sizes, batch size, epochs and initial learning rate, and all three subtract the mean of the
-# training images; the skorch network also follows the schedule, the dropout and label smoothing.
-# The first fit in a process waits for what torch loads on first use, a second or two: a fit of one
-# epoch on a few images takes that upon itself, so that it is charged to none of the three.
+# All three networks have the same layer sizes, batch size, number of epochs and initial learning
+# rate, and subtract the mean of the training images. The skorch network also uses the same
+# learning-rate schedule, dropout and label smoothing. When torch is first used, it takes a second
+# or two to load. A fit of one epoch on a few images absorbs this time, so that it does not count
+# for any of the three networks.
 ff = FFClassifier(max_iter=10, random_state=0)
 models = {
     "Forward-Forward": ff,
@@ -70,8 +71,8 @@ for title, model in models.items():
 # %%
 # Saliency
 # --------
-# The maps share one scale: the accuracy lost on at most 1,000 test images when a window of 3 x 3
-# pixels around the pixel is black.
+# The maps have the same colour scale: the accuracy drop on at most 1,000 test images when a window
+# of 3 x 3 pixels around the pixel is black.
 explanations = {}
 for title, model in models.items():
     start = time.perf_counter()
@@ -90,10 +91,10 @@ plt.show()
 # %%
 # What the fast engine saves
 # --------------------------
-# Those times say as much about the networks as about the engines: a Forward-Forward network asks
-# every layer how well each of the labels fits, a backprop network answers once. So here is one
-# network by both engines. ``"incremental"`` computes only what a hidden window changes, and decides
-# most predictions by bounds; ``"predict"`` has whole images predicted anew.
+# The times above depend on the networks as well as on the engines: each layer of a Forward-Forward
+# network evaluates every label, which a backprop network does not need to do. The following
+# compares both engines on the same network. ``"incremental"`` computes only what a hidden window
+# changes, and decides most predictions by bounds; ``"predict"`` predicts whole images again.
 seconds, maps = {}, {}
 for engine in ("predict", "incremental"):
     explainer = ADSExplainer(ff, window_shape=3, engine=engine)

@@ -3,15 +3,16 @@ Which colour does a classifier look at?
 =======================================
 
 A window hides all channels of its pixels; ``channels="separate"`` hides one channel at a time and
-returns a map for each. Digits are written in red or in blue ink here, and both the digit and its
-ink are to be told. Which channel can be spared?
+returns a map for each. Here digits are written in red or blue ink, and the classifier has to
+recognize both the digit and the ink. Which channel does it need least?
 """
 
 # %%
 # Digits in two inks
 # ------------------
-# On white paper all channels are 1. Red ink takes green and blue away, blue ink red and green: the
-# green channel shows the digit in either ink, the other two also tell which it is.
+# On white paper all channels are 1. Red ink absorbs green and blue, and blue ink absorbs red and
+# green. The green channel therefore shows the digit in either ink, and the other two channels also
+# show which ink it is.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -41,7 +42,7 @@ plt.show()
 # %%
 # One map per channel
 # -------------------
-# Hidden pixels become paper.
+# Hidden pixels become white, like the paper.
 settings = {"image_shape": (8, 8, 3), "window_shape": 3, "fill": 1.0}
 together = ADSExplainer(clf, **settings).explain(X_test, y_test)
 apart = ADSExplainer(clf, channels="separate", **settings).explain(X_test, y_test)
@@ -59,9 +60,9 @@ means = {name: 100 * one.importances.mean() for name, one in maps.items()}
 for name, mean in means.items():
     print(f"{name:12s} mean accuracy drop {mean:5.2f} points")
 order = sorted(names[1:], key=means.get)
-print(f"{order[0].capitalize()} can be spared most easily, {order[2]} least.")
+print(f"The classifier needs {order[0]} least and {order[2]} most.")
 ratio = means["all channels"] / sum(means[name] for name in names[1:])
 print(
     f"Hidden together, the channels cost {ratio:.1f} times what they cost one by one: "
-    + ("they stand in for each other." if ratio > 1 else "each has its own to say.")
+    + ("they are redundant." if ratio > 1 else "they are not redundant.")
 )

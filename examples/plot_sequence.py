@@ -2,17 +2,18 @@
 Where in a sequence does a class show?
 ======================================
 
-Accuracy Differential Saliency (ADS) slides its window along a sequence as it does over an image.
-Here the truth is known: two classes of noisy series differ by a small wave at one place. Does the
-map find it?
+Accuracy Differential Saliency (ADS) moves its window along a sequence in the same way as over an
+image. In this example the correct answer is known: two classes of noisy series differ by a small
+wave at one position. Does the map find it?
 """
 
 # %%
 # Series with a wave
 # ------------------
-# 120 steps of noise that drifts slowly. Those of class 1 have a wave of 12 steps at step 70, those
-# of class 0 have it upside down. The wave stays in its place, so a small network learns it; where
-# a shape may begin anywhere, see :ref:`the settings for sequences <sequences>`.
+# Each series has 120 steps of slowly drifting noise. Series of class 1 have a wave of 12 steps at
+# step 70; in class 0 this wave is upside down. The position of the wave is fixed, so a small
+# network can learn it. If a shape may begin anywhere, see :ref:`the settings for sequences
+# <sequences>`.
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -65,7 +66,7 @@ plt.show()
 # %%
 # What was found
 # --------------
-# A window of five steps touches the wave from two steps before it to two after it.
+# A window of five steps overlaps the wave if its centre is at most two steps outside it.
 touches = np.zeros(LENGTH, dtype=bool)
 touches[PLACE - 2 : PLACE + WIDTH + 2] = True
 print(

@@ -1,11 +1,12 @@
 """
-How much of the accuracy is each region due?
-============================================
+How much of the accuracy is due to each region?
+===============================================
 
-Hiding one region at a time shows what a network cannot replace. What two regions both say is
-credited to neither. Shapley values share the whole accuracy out: the value of a region is what
-showing it adds, averaged over all orders in which the regions can be shown, and the values sum to
-the accuracy with everything shown minus that with nothing shown.
+Hiding one region at a time shows what a network cannot replace. If two regions carry the same
+information, neither gets credit for it. Shapley values divide the whole accuracy among the regions.
+The value of a region is how much showing it raises the accuracy, averaged over all orders in which
+the regions can be revealed. The values sum to the accuracy with everything shown minus the accuracy
+with nothing shown.
 """
 
 # %%
@@ -32,7 +33,7 @@ print(f"test accuracy {ff.score(X_test, y_test):.4f}")
 # -----
 # The regions are 16 tiles of 2 x 2 pixels. Their :math:`2^{16}` coalitions are too many to score,
 # so random orders are drawn until the largest standard error is at most 5 % of the range of the
-# values. Hidden pixels take their mean over the images.
+# values. Hidden pixels are replaced by their mean over the images.
 explainer = ADSExplainer(
     ff,
     window_shape=2,
@@ -48,7 +49,8 @@ print(f"{values.n_permutations} orders, {values.n_coalitions} coalitions scored"
 print(f"largest standard error {values.standard_error.max():.4f}")
 
 # %%
-# The same tiles hidden one at a time give the accuracy drops beside it.
+# For comparison, the second map shows the accuracy drops when the same tiles are hidden one at a
+# time.
 drops = explainer.explain(X_test, y_test)
 display = ADSDisplay(
     [values.importances, drops.importances],
@@ -62,7 +64,7 @@ plt.show()
 # %%
 # Rows
 # ----
-# The eight rows of pixels are few enough to score all 256 coalitions: these values are exact.
+# With only eight rows of pixels, all 256 coalitions can be scored, so these values are exact.
 explainer.set_params(groups={f"row {k}": np.arange(8 * k, 8 * k + 8) for k in range(8)})
 rows = shapley(explainer, X_test, y_test)
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
@@ -76,8 +78,8 @@ fig.legend(loc="outside upper center", ncols=2)
 plt.show()
 
 # %%
-# What they say
-# -------------
+# What was found
+# --------------
 carried = values.full_score - values.hidden_score
 total = drops.window_importances.sum()
 print(f"The tiles carry {carried:.3f} of accuracy, which is what the Shapley values sum to.")

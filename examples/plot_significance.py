@@ -1,16 +1,17 @@
 """
-Which pixels of a map are real?
-===============================
+Which pixels of a map are significant?
+======================================
 
-With many windows some accuracy drops are large by chance. Here most pixels are known to mean
-nothing: the digits lie in a wide frame of noise. How many pixels of the frame does each correction
-for testing many windows mark, and how many of the digits does it find?
+With many windows, some accuracy drops are large by chance. In this example most pixels are known to
+be irrelevant: the digits lie in a wide frame of noise. How many windows of the frame does each
+correction for multiple testing mark, and how many windows of the digits does it find?
 """
 
 # %%
 # Digits in a frame of noise
 # --------------------------
-# The 8 x 8 images lie in the middle of 24 x 24 pixels; the rest is random, and new for every image.
+# The 8 x 8 images lie in the middle of 24 x 24 pixels. The rest is random noise, different for
+# every image.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -32,8 +33,8 @@ print(f"test accuracy {model.score(X_test, y_test):.4f}")
 # %%
 # The map
 # -------
-# Windows of 2 x 2 pixels lie side by side, so that every pixel belongs to one. What is hidden
-# becomes the mean of its pixel.
+# Windows of 2 x 2 pixels lie side by side, so that every pixel belongs to one window. Hidden pixels
+# are replaced by their mean over the images.
 explainer = ADSExplainer(model, window_shape=2, stride=2, aggregate="coverage", fill="mean")
 explanation = explainer.explain(X_test, y_test)
 is_digit = np.zeros((SIDE, SIDE), dtype=bool)
@@ -62,4 +63,4 @@ for name, marked in marks.items():
         f"{name:13s} marks {found:2d} of {n_digit} windows of the digits and {false} of {n_noise} "
         "of noise"
     )
-print(f"Without a correction up to 5 % of the noise is to be expected: {0.05 * n_noise:.0f}.")
+print(f"Without a correction, up to 5 % of the noise windows are expected: {0.05 * n_noise:.0f}.")

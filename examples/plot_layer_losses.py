@@ -60,8 +60,8 @@ fig.suptitle(f"Forward-Forward training, two layers of 500 units, {name}")
 plt.show()
 
 # %%
-# The two lines of the first layer almost coincide: it learns by the same rule whether or not a layer
-# above it is also trained, and only the random numbers of later batches differ.
+# The two lines of the first layer almost coincide: it learns by the same rule whether or not a
+# layer above it is also trained, and only the random numbers of later batches differ.
 # In greedy training, the second layer starts with a far lower loss, because the first layer is
 # finished. In simultaneous training it ends nearly as low, with half as many passes over the data.
 # In both cases, nearly every training image soon has the highest goodness under its true label, in

@@ -1,6 +1,6 @@
-"""Warnings of skff where scikit-learn's own do not fit.
+"""Warnings of skff for cases that scikit-learn's own warnings do not cover.
 
-Beside these, skff raises and warns with scikit-learn's
+In addition, skff raises errors and issues warnings of scikit-learn's types
 :class:`~sklearn.exceptions.NotFittedError`, :class:`~sklearn.exceptions.ConvergenceWarning` and
 :class:`~sklearn.exceptions.DataConversionWarning`.
 """
@@ -9,13 +9,13 @@ __all__ = ["ConstantPredictionWarning", "ScaleWarning"]
 
 
 class ScaleWarning(UserWarning):
-    """Numbers are on a scale on which they are lost: beside others, or beside those of the fit.
+    """Values are on a scale that differs too much from other features or from the training data.
 
     Examples
     --------
     >>> import warnings
     >>> from skff.exceptions import ScaleWarning
-    >>> warnings.simplefilter("error", ScaleWarning)  # whoever would rather have an error
+    >>> warnings.simplefilter("error", ScaleWarning)  # raise an error instead
     """
 
 

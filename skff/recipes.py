@@ -1,4 +1,4 @@
-"""Recipes: documented settings of FFClassifier, each with its source's figure and our own."""
+"""Recipes: documented settings of FFClassifier, with published and measured test errors."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["RECIPES", "ExcessSquare", "Recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of :class:`~skff.FFClassifier` that can be run.
+    """Named settings of :class:`~skff.FFClassifier`.
 
     Parameters
     ----------
     parameters : dict
-        What differs from the classifier's defaults.
+        Parameters that differ from the classifier's defaults.
     source : str
-        Where the settings come from and what had to be chosen to run them.
+        Where the settings come from, and which choices had to be made because the source leaves
+        them open.
     claim : str or None, default=None
-        Test error that the source states; None where it states none.
+        Test error stated by the source, if any.
     measured : str or None, default=None
-        Test error of this recipe, measured; None where the benchmark page gives it.
+        Measured test error of this recipe; None if the benchmark page gives it.
     preprocessing : transformer or None, default=None
-        What the features pass through before the classifier reads them; None leaves them as they
-        are.
+        Transformer applied to the features before the classifier; None leaves them unchanged.
 
     Examples
     --------
@@ -58,18 +58,18 @@ class Recipe:
     preprocessing: BaseEstimator | None = None
 
     def estimator(self, **overrides: Any) -> FFClassifier | Pipeline:
-        """Build all that the recipe says, not fitted.
+        """Build the estimator of the recipe, including preprocessing, not fitted.
 
         Parameters
         ----------
         **overrides
-            Parameters of :class:`~skff.FFClassifier` to set otherwise, such as `max_iter`.
+            Parameters of :class:`~skff.FFClassifier` to override, such as `max_iter`.
 
         Returns
         -------
         estimator : FFClassifier or Pipeline
-            A Pipeline of `preprocessing` and the classifier, or the classifier alone where there
-            is none.
+            A Pipeline of `preprocessing` and the classifier, or only the classifier if there is no
+            preprocessing.
 
         Raises
         ------
@@ -82,17 +82,17 @@ class Recipe:
         return make_pipeline(clone(self.preprocessing), classifier)
 
     def classifier(self, **overrides: Any) -> FFClassifier:
-        """Build the classifier alone, not fitted; it expects preprocessed features.
+        """Build only the classifier, not fitted; it expects preprocessed features.
 
         Parameters
         ----------
         **overrides
-            Parameters of :class:`~skff.FFClassifier` to set otherwise, such as `max_iter`.
+            Parameters of :class:`~skff.FFClassifier` to override, such as `max_iter`.
 
         Returns
         -------
         classifier : FFClassifier
-            It shares no component with the recipe or with another classifier.
+            A new classifier that shares no component with the recipe or with other classifiers.
 
         Raises
         ------
@@ -106,8 +106,9 @@ class Recipe:
 class ExcessSquare(SumSquare):
     """Sum of the squared activities minus the number of units.
 
-    A logistic loss with a threshold of 0 then has its threshold at the layer's width, whatever
-    that width is: a sample counts as positive where its activities have a mean square above 1.
+    With this goodness, a logistic loss with a threshold of 0 is equivalent to a threshold at the
+    layer's width on the sum of squares: a sample counts as positive if the mean square of its
+    activities is above 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Interactions: whether two regions cost more, or less, together than one by one."""
+"""Interactions: whether hiding two regions together costs more, or less, than one by one."""
 
 from __future__ import annotations
 
@@ -33,34 +33,35 @@ def interactions(
     overlap: bool = False,
     sample_weight: ArrayLike | None = None,
 ) -> Interactions:
-    """Measure how the accuracy drops of the most important regions combine, for all pairs.
+    """Measure the interaction of each pair of the most important regions.
 
-    The interaction of two regions is what hiding both costs beyond the sum of what each costs,
-    ``I(w, v) = d(w and v) - d(w) - d(v)``, where d is the accuracy drop (the drop of any other
-    score alike). It is
+    The interaction of two regions is the accuracy drop for hiding both minus the sum of their
+    separate drops, ``I(w, v) = d(w and v) - d(w) - d(v)``. For other scores, d is the drop of that
+    score. The interaction is
 
-    - *positive* where the two are redundant: each stands in for the other, so that only hiding
-      both hurts;
-    - *negative* where they work together only: without one of them the other is worth less. This
-      is also the sign where the same samples depend on both for reasons of their own, as a
-      prediction can be lost only once.
+    - *positive* if the two regions are redundant: each can replace the other, so only hiding both
+      lowers the accuracy;
+    - *negative* if they work together: without one of them the other is worth less. It is also
+      negative if the same samples depend on both regions independently, because a prediction can
+      be lost only once.
 
     Parameters
     ----------
     explainer : ADSExplainer
-        Says what the regions are, windows or groups, and how they are hidden and scored.
+        Defines the regions (windows or groups), and how they are hidden and scored.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     top_k : int, default=10
-        Number of regions, at least 2: those with the largest accuracy drops. Fewer where no more
-        can be chosen.
+        Number of regions, at least 2: those with the largest accuracy drops. Fewer are used if
+        there are not enough.
     overlap : bool, default=False
-        Whether regions may share pixels. If not, a region that shares one with a more important
-        region is passed over. If so, their union is hidden, which hides the shared pixels once
-        although d(w) and d(v) both count them: overlapping windows seem less redundant than they
-        are, and a window with itself would have the interaction -d(w).
+        Whether regions may share pixels. If False, a region that shares a pixel with a more
+        important region is skipped. If True, their union is hidden. The effect of the shared
+        pixels is then part of d(w) and of d(v), but they are hidden only once, so overlapping
+        windows seem less redundant than they are. (The interaction of a window with itself would
+        be -d(w).)
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score.
 
@@ -76,17 +77,17 @@ def interactions(
 
     See Also
     --------
-    shapley : Shares out the accuracy among all regions.
+    shapley : Divides the accuracy among all regions.
 
     Notes
     -----
-    With accuracy, standard errors are paired: I(w, v) is taken on each of the up to 50 random
-    parts of the samples that explanations share, and the parts' (weighted) spread gives the error
-    of their mean. The p-values are those of a two-sided t-test over the parts.
+    With accuracy, standard errors are paired: I(w, v) is computed on each of up to 50 random parts
+    of the samples, which are the same for all regions, and the (weighted) spread of the parts gives
+    the standard error of their mean. The p-values are those of a two-sided t-test over the parts.
 
-    In the game whose players are the regions and whose value v(S) is the score with only S shown,
-    I(w, v) is minus the second difference that the interaction index of cooperative games [1]_
-    averages over all S; here all other regions are shown.
+    Consider the cooperative game whose players are the regions and whose value v(S) is the score
+    with only S shown. I(w, v) is minus the second difference that the interaction index [1]_
+    averages over all S; here S contains all other regions.
 
     References
     ----------
@@ -136,15 +137,14 @@ class Interactions:
     Parameters
     ----------
     matrix : ndarray of shape (k, k)
-        ``I(w, v) = d(w and v) - d(w) - d(v)``, symmetric with NaN on the diagonal. Positive:
-        redundant, each stands in for the other; negative: they work together, or cost the same
-        samples.
+        ``I(w, v) = d(w and v) - d(w) - d(v)``, symmetric with NaN on the diagonal. Positive: the
+        regions are redundant; negative: they work together, or affect the same samples.
     standard_error : ndarray of shape (k, k) or None
-        Paired standard error of `matrix`; None where the score is not accuracy or there is a
+        Paired standard error of `matrix`; None if the score is not accuracy or there is a
         single sample.
     p_values : ndarray of shape (k, k) or None
-        Of the hypothesis that the expected interaction is 0, uncorrected; None where
-        `standard_error` is.
+        P-values of the hypothesis that the expected interaction is 0, uncorrected; None if
+        `standard_error` is None.
     importances : ndarray of shape (k,)
         Accuracy drop of each region alone, in decreasing order.
     windows : ndarray of shape (k,)
@@ -195,7 +195,7 @@ class Interactions:
         )
 
     def significant(self, alpha: float = 0.05, *, method: str = "bh") -> np.ndarray:
-        """Mark the pairs whose interaction differs from 0.
+        """Mark the pairs whose interaction differs significantly from 0.
 
         Parameters
         ----------
@@ -255,7 +255,7 @@ class Interactions:
         return display.plot(ax=ax, cmap=cmap, colorbar=colorbar)
 
     def to_frame(self) -> DataFrame:
-        """Return one row per pair as a DataFrame, the strongest interaction first.
+        """Return a DataFrame with one row per pair, the strongest interaction first.
 
         Returns
         -------
@@ -283,12 +283,13 @@ class Interactions:
 class InteractionsDisplay:
     """Heat map of the interactions of pairs of regions.
 
-    Colours diverge from 0: red where hiding both costs more than the sum, blue where less.
+    The colour map is centred at 0: red if hiding both regions costs more than the sum of their
+    separate drops, blue if it costs less.
 
     Parameters
     ----------
     interactions : Interactions
-        What is drawn.
+        Interactions to draw.
     significance : float or None, default=None
         Level at which pairs are marked with a star.
 

@@ -1,4 +1,4 @@
-"""Shapley values: the score shared out among the regions of the input."""
+"""Shapley values: the score divided among the regions of the input."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from skff.saliency._display import ADSDisplay
     from skff.saliency._explainer import ADSExplainer
 
-MAX_EXACT = 12  # regions, whose 4096 coalitions are all scored by method="auto"
-LARGEST_EXACT = 20  # regions; a million coalitions are more than anyone waits for
+MAX_EXACT = 12  # regions up to which method="auto" scores all coalitions (4096)
+LARGEST_EXACT = 20  # regions; a million coalitions would take too long
 MAX_COALITIONS = 2048  # scored in one call
 MAX_WALKS = 4096  # orders followed together, one or more pairs per sample
 PAIRS_PER_ROUND = 16  # of permutations between looks at the standard errors
@@ -58,23 +58,24 @@ def shapley(
     sample_weight: ArrayLike | None = None,
     verbose: int = 0,
 ) -> ShapleyValues:
-    """Share out the accuracy among the regions of the input by their Shapley values.
+    """Divide the accuracy among the regions of the input by their Shapley values.
 
     Let v(S) be the score with only the regions in S shown and all others hidden. The Shapley
-    value of a region is the mean of what showing it adds to v, over all orders in which the
-    regions can be shown one after another. The values sum to v(all) - v(none). Regions that say
-    the same share what they say, where hiding one at a time finds neither important.
+    value of a region is how much showing it raises v, averaged over all orders in which the
+    regions can be revealed one after another. The values sum to v(all) - v(none). Regions that
+    carry the same information share the credit for it, whereas hiding one at a time finds neither
+    of them important.
 
-    This is SAGE [1]_ with the score in place of a loss, mostly the 0/1 loss, and with hidden
-    regions filled in instead of drawn from their distribution.
+    This is SAGE [1]_ with the score (usually accuracy, that is, the 0/1 loss) in place of another
+    loss, and with hidden regions replaced by a fill instead of drawn from their distribution.
 
     Parameters
     ----------
     explainer : ADSExplainer
-        Says what the regions are, windows or groups, and how they are hidden and scored. A pixel of
-        several regions is hidden as long as one of them is; pixels outside all regions are never
-        hidden. Regions that do not overlap, such as groups, or windows with
-        ``aggregate="coverage"`` and a `stride` equal to `window_shape`, are the easiest to read.
+        Defines the regions (windows or groups), and how they are hidden and scored. A pixel in
+        several regions is hidden if any of them is hidden; pixels outside all regions are never
+        hidden. Results are easiest to interpret for regions that do not overlap, such as groups, or
+        windows with ``aggregate="coverage"`` and a `stride` equal to `window_shape`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -89,15 +90,15 @@ def shapley(
         Above 0: orders are drawn until the largest standard error is at most this share of the
         range from the smallest to the largest value.
     max_permutations : int, default=2000
-        At least 4: the number of orders after which to stop, with a warning, where `tolerance` has
-        not been met.
+        Number of orders, at least 4, after which to stop with a warning if `tolerance` has not been
+        met.
     random_state : int, RandomState instance or None, default=None
-        Determines the orders. (That of the explainer determines the samples.)
+        Determines the orders. (The explainer's `random_state` determines the samples.)
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score.
     verbose : int, default=0
-        Shows the number of orders and how far the standard errors are above the tolerance if above
-        0.
+        If above 0, shows the number of orders and how far the standard errors are above the
+        tolerance.
 
     Returns
     -------
@@ -116,14 +117,14 @@ def shapley(
 
     See Also
     --------
-    interactions : Whether two regions are redundant or work together.
+    interactions : Measures whether two regions are redundant or work together.
 
     Notes
     -----
-    Each order is followed by its reverse, which cancels part of the error [3]_; standard errors are
-    those of the mean over such pairs. With accuracy, more than 12 regions and a fill that does not
-    know the window, each sample has orders of its own, whose errors average out over the samples.
-    Otherwise samples share the orders, and coalitions that were scored before are not scored again.
+    Each order is used together with its reverse, which cancels part of the error [3]_; standard
+    errors are those of the mean over such pairs. With accuracy, more than 12 regions and a fill
+    that does not depend on the window, each sample has its own orders, whose errors average out
+    over the samples. Otherwise all samples share the same orders, and no coalition is scored twice.
 
     References
     ----------
@@ -168,14 +169,15 @@ class ShapleyValues:
     Parameters
     ----------
     values : ndarray of shape (n_regions,)
-        What each region adds to the score, averaged over the orders in which regions can be shown;
-        positive where showing it helps. They sum to `full_score` - `hidden_score`.
+        How much showing each region raises the score, averaged over the orders in which regions can
+        be revealed; positive if showing it raises the score. They sum to
+        `full_score` - `hidden_score`.
     standard_error : ndarray of shape (n_regions,)
-        Of `values`, over the orders drawn; 0 where all coalitions were scored. It says nothing
-        about other samples.
+        Standard error of `values`, over the orders drawn; 0 if all coalitions were scored. It does
+        not include the uncertainty due to the choice of samples.
     importances : ndarray of shape (H, W) or (L,)
-        The values as a map: that of its region for each pixel (their mean, where there are
-        several), NaN outside all regions.
+        The values as a map: each pixel has the value of its region (the mean if it is in several
+        regions), and NaN outside all regions.
     names : ndarray of str of shape (n_regions,)
         Names of groups, columns of a DataFrame, or centres of windows as "(row, column)".
     centers : ndarray of shape (n_regions, n_axes)
@@ -185,10 +187,9 @@ class ShapleyValues:
     hidden_score : float
         Score with all regions hidden, v(none).
     n_permutations : int
-        Number of orders drawn, per sample where each has its own; 0 where all coalitions were
-        scored.
+        Number of orders drawn, per sample if each has its own; 0 if all coalitions were scored.
     n_coalitions : int
-        Number of coalitions scored; per sample, where each has orders of its own.
+        Number of coalitions scored, per sample if each has its own orders.
     scoring : str
         Name of the score.
     n_samples : int
@@ -247,7 +248,7 @@ class ShapleyValues:
         cmap: str | Colormap = "RdBu_r",
         colorbar: bool = True,
     ) -> ADSDisplay:
-        """Draw the values: as a map of images, otherwise as a bar per region with its error.
+        """Draw the values as a map for images, otherwise as one bar per region with its error.
 
         Parameters
         ----------
@@ -277,7 +278,7 @@ class ShapleyValues:
         return display
 
     def to_frame(self) -> DataFrame:
-        """Return one row per region as a DataFrame, the largest value first.
+        """Return a DataFrame with one row per region, the largest value first.
 
         Returns
         -------
@@ -378,10 +379,10 @@ def _sample(game, rng, max_permutations, tolerance, verbose):
 
 
 def _counts_each_sample(game):
-    """Say whether each sample may have orders of its own.
+    """Return whether each sample may have its own orders.
 
-    They take a score that is a mean over samples, and hidden values that do not depend on what
-    else is hidden. Of few regions, coalitions that samples share are met again and again.
+    This requires a score that is a mean over samples, and hidden values that do not depend on what
+    else is hidden. With few regions, shared orders are better, because coalitions then repeat.
     """
     study = game.study
     is_fixed = isinstance(study.task.samples.fill, FixedFill)
@@ -424,15 +425,15 @@ class SharedOrders:
         return self._gains.mean(axis=0)
 
     def standard_error(self):
-        """Return those of the mean, of shape (n_players,)."""
+        """Return the standard errors of the mean, of shape (n_players,)."""
         return self._gains.std(axis=0, ddof=1) / np.sqrt(self.n_pairs)
 
 
 class OwnOrders:
-    """Gains of each region along orders that each sample draws for itself, for accuracy.
+    """Gains of each region along orders that each sample draws separately, for accuracy.
 
-    Accuracy is a mean over samples, and so are its Shapley values. What is particular to an order
-    averages out over samples with orders of their own, where a shared one leaves it to all.
+    Accuracy is a mean over samples, and so are its Shapley values. If samples have their own
+    orders, the effect of single orders averages out over the samples.
 
     Parameters
     ----------
@@ -484,7 +485,7 @@ class OwnOrders:
 
 
 def _walk(task, rows, hides, n_pairs, seed):
-    """Return what showing each region adds to the correctness of some samples.
+    """Return how much showing each region raises the correctness of some samples.
 
     Parameters
     ----------
@@ -496,7 +497,7 @@ def _walk(task, rows, hides, n_pairs, seed):
     n_pairs : int
         Orders of each sample, each with its reverse.
     seed : int
-        Of the orders.
+        Seed of the orders.
 
     Returns
     -------

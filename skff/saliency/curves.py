@@ -1,4 +1,4 @@
-"""Deletion and insertion curves, which test whether the order a map gives to pixels means much."""
+"""Deletion and insertion curves, which test how well a map ranks the pixels."""
 
 from __future__ import annotations
 
@@ -50,24 +50,25 @@ def deletion_curve(
     Parameters
     ----------
     estimator : object
-        Fitted, as for :class:`~skff.ADSExplainer`.
+        Fitted estimator, as for :class:`~skff.ADSExplainer`.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     maps : ADSExplanation, array-like of shape (H, W) or (L,), or dict of name to either
-        Importances that order the pixels; all samples lose the same pixels. NaN comes last, ties
-        are broken at random.
+        Importances that define the order of the pixels; the same pixels are removed from all
+        samples. NaN comes last, ties are broken at random.
     n_points : int, default=21
-        Shares of pixels removed at which the data is scored, evenly from 0 to 1; at least 2.
+        Number of shares of removed pixels at which the data are scored, evenly spaced from 0 to 1;
+        at least 2.
     n_random : int, default=10
-        Random orders to compare with.
+        Number of random orders to compare with.
     image_shape, fill, scoring, max_samples
         As in :class:`~skff.ADSExplainer`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
-        Weights of the samples in the score, which gets them divided by the largest.
+        Weights of the samples in the score; the scorer receives them divided by the largest.
     n_jobs : int or None, default=None
-        Number of joblib workers, one order each.
+        Number of joblib workers; each handles one order at a time.
     random_state : int, RandomState instance or None, default=None
         Determines random orders, ties and samples drawn.
 
@@ -132,10 +133,10 @@ def insertion_curve(
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> PerturbationCurves:
-    """Score the data while pixels are restored, the most important first, starting from none.
+    """Score the data while pixels are restored, the most important first, starting with none.
 
     The better a map orders the pixels, the faster the score rises and the larger the area under
-    the curve. Parameters and what is returned are those of :func:`deletion_curve`.
+    the curve. Parameters and return value are those of :func:`deletion_curve`.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ class PerturbationCurves:
     shares : ndarray of shape (n_points,)
         Share of pixels removed ("deletion") or restored ("insertion"), from 0 to 1.
     scores : dict of str to ndarray of shape (n_points,)
-        Score at each share, for each map handed in.
+        Score at each share, for each map.
     random_scores : ndarray of shape (n_random, n_points)
         The same for random orders.
     scoring : str
@@ -229,7 +230,7 @@ class PerturbationCurves:
 
     @property
     def areas(self) -> dict[str, float]:
-        """Area under each map's curve, in units of the score; small is good for deletion."""
+        """Area under each map's curve, in units of the score; for deletion, smaller is better."""
         return {name: auc(self.shares, scores) for name, scores in self.scores.items()}
 
     @property
@@ -253,12 +254,12 @@ class PerturbationCurves:
 
 
 class PerturbationCurvesDisplay:
-    """Curves of several maps, beside the range of random orders.
+    """Curves of several maps, with the range of random orders.
 
     Parameters
     ----------
     curves : PerturbationCurves
-        What is drawn.
+        Curves to draw.
 
     Attributes
     ----------
@@ -269,7 +270,7 @@ class PerturbationCurvesDisplay:
 
     See Also
     --------
-    deletion_curve : Makes curves.
+    deletion_curve : Computes deletion curves.
 
     Examples
     --------

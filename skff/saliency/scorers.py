@@ -1,7 +1,7 @@
-"""Scorers for a handful of samples or one: ``(estimator, X, y, sample_weight) -> score``.
+"""Scorers for few samples, down to one: ``(estimator, X, y, sample_weight) -> score``.
 
-Accuracy of a single image is 0 or 1 and hides most of what a window does; these scores move with
-every change. Both take samples of any classes, even one sample.
+The accuracy on a single image is 0 or 1 and does not show most effects of hiding a window; these
+scores respond to every change. Some of the classes may be missing among the samples.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def margin(
 ) -> float:
     """Return the mean margin: the true class's decision value minus the largest other one.
 
-    Two classes that share one column of decision values v have the values -v / 2 and v / 2, so
-    that the margin is v or -v.
+    With two classes that share one column of decision values v, the classes get the values -v / 2
+    and v / 2, so the margin is v or -v.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def margin(
     Returns
     -------
     score : float
-        In units of the decision values; positive where the true class wins.
+        In units of the decision values. The margin of a sample is positive if the true class has
+        the largest value.
 
     Raises
     ------
@@ -76,9 +77,9 @@ def _decision_values(estimator, X):
 def neg_log_loss(
     estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
 ) -> float:
-    """Return the mean log probability of the true labels, as scikit-learn's scorer of this name.
+    """Return the mean log-probability of the true labels, as scikit-learn's scorer of this name.
 
-    Unlike that one it takes y in which some of the classes are missing.
+    Unlike scikit-learn's scorer, it accepts `y` in which some of the classes are missing.
 
     Parameters
     ----------

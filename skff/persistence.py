@@ -1,7 +1,7 @@
-"""Files of models and explanations that survive interruptions and run no code when they are read.
+"""Files of models and explanations, written atomically, that run no code when they are loaded.
 
-A file is in the safetensors format: arrays, and JSON in its header. Other tools can look into it,
-but only :func:`save` writes what :func:`load` takes.
+A file is in the safetensors format: arrays, and JSON in its header. Other tools can read it,
+but :func:`load` only accepts files written by :func:`save`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InconsistentVersionWarning", "load", "save"]
 
-# Who knows how to take each class apart; imported only when needed, as torch takes long.
+# Modules that store each class; imported only when needed, because importing torch is slow.
 _ROOMS = {
     "FFClassifier": "skff.forward_forward._persistence",
     "ADSExplanation": "skff.saliency._persistence",
@@ -30,22 +30,22 @@ _ROOMS = {
 def save(obj: FFClassifier | ADSExplanation, path: str | PathLike[str]) -> None:
     """Write a classifier or an explanation to a file.
 
-    A previous file of this name is replaced at once and only when the new one is complete: whatever
-    comes in between, a full disk, an interrupt or a kill, leaves it as it was.
+    A previous file of this name is replaced in one step, and only when the new one is complete. A
+    full disk, an interrupt or a kill before that leaves it as it was.
 
     Parameters
     ----------
     obj : FFClassifier or ADSExplanation
-        A classifier may be fitted or not, or be in the middle of `partial_fit`. Its components must
-        be skff's own. Not saved are callbacks and `checkpoint`, a path on this machine.
+        A classifier may be fitted or not, or be between two calls of `partial_fit`. Its components
+        must be skff's own. Callbacks and the path `checkpoint` are not saved.
     path : str or path-like
-        File to write; used as it is, no ending is added.
+        File to write. No extension is added.
 
     Raises
     ------
     TypeError
-        If the object, or something that it holds, is of a type that such a file cannot hold, such
-        as a function of your own. Use pickle or joblib then.
+        If the object, or a part of it, has a type that cannot be stored, such as your own function.
+        Use pickle or joblib then.
     ValueError
         If a parameter is invalid or a value not finite, so that the file could not be loaded.
     OSError
@@ -89,9 +89,8 @@ def save(obj: FFClassifier | ADSExplanation, path: str | PathLike[str]) -> None:
 def load(path: str | PathLike[str]) -> FFClassifier | ADSExplanation | Any:
     """Read what :func:`save` wrote.
 
-    Nothing in the file is executed, and memory grows with the bytes that it really holds. Its
-    content is checked against the hash in it, and everything that it says against what a classifier
-    or an explanation can be.
+    Nothing in the file is executed, and memory use is limited by its actual size. The content is
+    checked against the hash in the file, and all values are validated.
 
     Parameters
     ----------
@@ -101,14 +100,15 @@ def load(path: str | PathLike[str]) -> FFClassifier | ADSExplanation | Any:
     Returns
     -------
     obj : FFClassifier or ADSExplanation
-        The classifier predicts, and goes on with `partial_fit` or a warm start, as the saved one
-        does. It computes on its parameter `device` where this machine has that, else on the CPU.
+        A loaded classifier predicts, and continues with `partial_fit` or a warm start, as the saved
+        one does. It uses the device given by its parameter `device` if this machine has it,
+        otherwise the CPU.
 
     Raises
     ------
     ValueError
-        If the file is damaged, of another kind or of a later format, or holds what cannot be. The
-        message names the file and the reason.
+        If the file is damaged, not a file of skff, or of a later format, or if a value in it is
+        invalid. The message names the file and the reason.
     OSError
         If the file cannot be opened.
 

@@ -26,7 +26,7 @@ class ImageShift:
 
     Notes
     -----
-    Pixels that come in from outside are 0.
+    Pixels shifted in from outside the image are 0.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class ImageShift:
     image_shape: tuple | None = None
 
     def __post_init__(self):
-        """Refuse shifts that are none."""
+        """Validate the parameters."""
         if not isinstance(self.max_shift, Integral) or self.max_shift < 1:
             raise ValueError(
                 f"Got max_shift={self.max_shift!r}, but expected a whole number of pixels of at "
@@ -66,7 +66,7 @@ class ImageShift:
         Raises
         ------
         ValueError
-            If the features are no image of `image_shape`.
+            If the number of features does not match `image_shape`.
         """
         height, width = self._shape(batch.shape[1])
         pad, n = self.max_shift, len(batch)

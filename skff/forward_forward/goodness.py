@@ -1,4 +1,4 @@
-"""Goodness: activities ``(..., n_units)`` -> one number ``(...)`` a layer raises or lowers."""
+"""Goodness: activities ``(..., n_units)`` -> one number per row ``(...)``, high on positives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class SumSquare:
     """Sum of the squared activities, as in Hinton's equation 1.
 
-    It grows with the number of units: scale the loss or its threshold with the layer's width.
+    It grows with the number of units, so the loss or its threshold should be scaled with the width
+    of the layer.
 
     References
     ----------
@@ -43,11 +44,11 @@ class SumSquare:
         g : Tensor of shape (...)
             Sum over the units of `h` squared.
         """
-        # One read of h; h.square().sum(-1) would write a tensor as large as h.
+        # This reads h once; h.square().sum(-1) would write a tensor as large as h.
         return torch.linalg.vector_norm(h, dim=-1).square()
 
     def gradient_factor(self, n_units: int) -> float:
-        """Return the number k for which the gradient is ``k * h``: a closed form spares autograd.
+        """Return the number k for which the gradient is ``k * h``, so that autograd is not needed.
 
         Parameters
         ----------
@@ -114,8 +115,8 @@ def goodness_gradient(goodness, h, upstream):
     Parameters
     ----------
     goodness : callable
-        Activities (n, n_units) -> goodness (n,). With a method `gradient_factor` the
-        gradient is taken in closed form, otherwise by autograd through `goodness` alone.
+        Activities (n, n_units) -> goodness (n,). If it has a method `gradient_factor`, the
+        gradient is computed in closed form, otherwise by autograd through `goodness` only.
     h : Tensor of shape (n, n_units)
         Activities.
     upstream : Tensor of shape (n,)

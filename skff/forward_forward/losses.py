@@ -1,9 +1,9 @@
-"""Losses of a layer: small where positives have more goodness than negatives.
+"""Losses of a layer: small if positives have a higher goodness than negatives.
 
 A *pair loss* is a function ``(g_pos, g_neg)`` -> one loss per sample. A loss with the attribute
-``compares_all = True`` sees the goodness of all labels at once: ``(g, y, comparable)`` with `g` of
-shape (n, n_labels), `y` (n,) the column of the true label and `comparable` a mask of the columns
-that count, or None where all do.
+``compares_all = True`` receives the goodness of all labels at once: ``(g, y, comparable)`` with `g`
+of shape (n, n_labels), `y` of shape (n,), the column of the true label, and `comparable`, a mask of
+the columns that count, or None if all columns count.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class SymBa:
     Parameters
     ----------
     scale : float, default=4.0
-        Sharpness, in inverse units of goodness: a sample stops teaching once its positive leads
-        by a few times ``1 / scale``.
+        Sharpness, in inverse units of goodness: a sample hardly contributes to learning once the
+        goodness of its positive exceeds that of its negative by a few times ``1 / scale``.
 
     References
     ----------
@@ -55,7 +55,7 @@ class SymBa:
         Returns
         -------
         loss : Tensor of shape (n,)
-            Positive; falls in `g_pos`, rises in `g_neg`.
+            Positive; decreases in `g_pos` and increases in `g_neg`.
         """
         return softplus(-self.scale * (g_pos - g_neg)) / self.scale
 
@@ -111,7 +111,7 @@ class Swish:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Two logistic losses around a threshold, the papers' own.
+    """Two logistic losses around a threshold, as in the papers.
 
     ``(softplus(threshold - g_pos) + softplus(g_neg - threshold)) / 2``
 
@@ -119,7 +119,7 @@ class Logistic:
     ----------
     threshold : float, default=2.0
         Goodness at which a sample counts as positive with probability one half. With
-        `goodness="sum_square"` Hinton's choice is the layer's width.
+        ``goodness="sum_square"``, Hinton's choice is the width of the layer.
 
     References
     ----------
@@ -150,7 +150,7 @@ class Logistic:
         Returns
         -------
         loss : Tensor of shape (n,)
-            Equals log 2 where both goodness values lie on the threshold.
+            Equals log 2 if both goodness values lie on the threshold.
         """
         return (softplus(self.threshold - g_pos) + softplus(g_neg - self.threshold)) / 2
 
@@ -168,8 +168,8 @@ class CrossEntropy:
 
     With targets ``t = (1 - label_smoothing) * onehot(y) + label_smoothing / n_labels`` the loss is
     ``-sum_c t_c log softmax(scale * g)_c / scale``. The positive is the true label and every wrong
-    label is a negative, weighed by how much the layer believes it. For two labels and without
-    smoothing this is `SymBa`.
+    label is a negative, weighted by the probability that the layer assigns to it. For two labels
+    and without smoothing this is `SymBa`.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ class CrossEntropy:
     def with_derivatives(
         self, g: Tensor, y: Tensor, comparable: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss of each sample, (n,), and its derivatives by `g`: softmax - target."""
+        """Return the losses, (n,), and their derivatives with respect to `g`: softmax - target."""
         logits = self.scale * g
         share: float | Tensor = self.label_smoothing / g.shape[1]
         if comparable is not None:
@@ -261,7 +261,7 @@ class CrossEntropy:
         own = torch.full((len(g), 1), 1 - self.label_smoothing, dtype=g.dtype, device=g.device)
         target.scatter_add_(1, y.unsqueeze(1), own)
         log_p = logits.log_softmax(1)
-        # What does not count has a target of 0; 0 times infinity is 0 here.
+        # Excluded columns have target 0 and log-probability -inf; their product has to be 0.
         counted = log_p if comparable is None else log_p.masked_fill(~comparable, 0.0)
         loss = (counted * target).sum(1).div_(-self.scale)
         return loss, log_p.exp().sub_(target)
@@ -276,7 +276,7 @@ LOSSES = {
 
 
 def compares_all(loss):
-    """Return whether a loss sees the goodness of all labels at once, not that of a pair."""
+    """Return whether a loss compares the goodness of all labels at once, not that of a pair."""
     return bool(getattr(loss, "compares_all", False))
 
 
@@ -286,8 +286,8 @@ def comparison_gradients(loss, g, y, weight, comparable=None):
     Parameters
     ----------
     loss : callable
-        A loss that compares all labels. With a method `with_derivatives` these are taken in
-        closed form, otherwise by autograd on this small graph alone.
+        A loss that compares all labels. If it has a method `with_derivatives`, the derivatives are
+        computed in closed form, otherwise by autograd through the loss only.
     g : Tensor of shape (n, n_labels)
         Goodness.
     y : LongTensor of shape (n,)
@@ -320,8 +320,8 @@ def pair_gradients(loss, g_pos, g_neg, weight):
     Parameters
     ----------
     loss : callable
-        ``(g_pos, g_neg)`` -> loss per sample. With a method `derivatives` these are taken in
-        closed form, otherwise by autograd on this elementwise graph alone.
+        ``(g_pos, g_neg)`` -> loss per sample. If it has a method `derivatives`, they are computed
+        in closed form, otherwise by autograd through the loss only.
     g_pos, g_neg : Tensor of shape (n,)
         Goodness of the positive and the negative samples.
     weight : Tensor of shape (n,) or float

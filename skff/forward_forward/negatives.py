@@ -1,9 +1,9 @@
 """Negative samplers: ``(y, n_classes, generator) -> y_wrong``, never the true label.
 
-A sampler with the attribute ``needs`` gets a fourth argument, a function that scores candidate
-labels: labels (n_candidates,) -> scores (n_samples, n_candidates). ``needs = "goodness"`` asks
-for the goodness of the layer that learns (of the first one if only that reads the label),
-``needs = "readout"`` for the softmax head's log-probabilities.
+A sampler with the attribute ``needs`` receives a fourth argument, a function that scores candidate
+labels: labels (n_candidates,) -> scores (n_samples, n_candidates). With ``needs = "goodness"`` the
+scores are the goodness of the layer being trained (of the first layer if only that reads the
+label), with ``needs = "readout"`` the log-probabilities of the softmax head.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def uniform(y: Tensor, n_classes: int, generator: Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Hard:
-    """Draw wrong labels that the layer itself finds good.
+    """Draw wrong labels to which the layer gives a high goodness.
 
     The label is drawn from a softmax over the wrong classes' goodness in the layer (in the first
-    one, if only that reads the label), whose product with its inputs is shared by all labels: the
-    draw costs elementwise work only.
+    layer, if only that reads the label). The layer's product with its inputs is shared by all
+    labels, so the draw costs only elementwise work.
 
     Parameters
     ----------
@@ -173,21 +173,21 @@ NEGATIVES = {"uniform": uniform, "hard": Hard(), "confused": Confused()}
 
 
 def draw_candidates(n_classes, max_candidates, generator, device):
-    """Return the labels to compare in a batch: all, or a random subset where they are too many.
+    """Return the labels to compare in a batch: all, or a random subset if there are too many.
 
     Parameters
     ----------
     n_classes, max_candidates : int
-        Number of classes and of candidates at most.
+        Number of classes, and largest number of candidates.
     generator : torch.Generator
         Source of randomness.
     device : torch.device
-        That of the generator.
+        Device of the generator.
 
     Returns
     -------
     candidates : LongTensor of shape (min(n_classes, max_candidates),)
-        Labels, ascending where they are all.
+        Labels, in ascending order if all classes are candidates.
     """
     if n_classes <= max_candidates:
         return torch.arange(n_classes, device=device)
@@ -196,7 +196,7 @@ def draw_candidates(n_classes, max_candidates, generator, device):
 
 
 def draw_negatives(sampler, y, n_classes, generator, scores):
-    """Call a sampler with what it declares to need.
+    """Call a sampler, with the scores that it declares to need.
 
     Parameters
     ----------
@@ -209,7 +209,8 @@ def draw_negatives(sampler, y, n_classes, generator, scores):
     generator : torch.Generator
         Source of randomness.
     scores : dict of str -> callable
-        What a sampler may need: labels (n_candidates,) -> scores (n_samples, n_candidates).
+        The scores that a sampler may need: labels (n_candidates,) -> scores
+        (n_samples, n_candidates).
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Overlays: how a label enters the network.
 
-Label units stand beside what a layer reads, so its pre-activations split into
+Label units are additional inputs of a layer, so its pre-activations are
 ``W @ inputs + amplitude * L[label]`` and the product with the inputs is shared by all labels. An
-overlay is a function ``(X, n_classes) -> kept features``: what the first layer reads beside the
-label units. With the attribute ``every_layer = True`` all layers have label units, otherwise only
-the first one has.
+overlay is a function ``(X, n_classes) -> kept features``, which returns the features that the first
+layer reads in addition to the label units. With the attribute ``every_layer = True`` all layers
+have label units, otherwise only the first layer.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Features = TypeVar("Features", torch.Tensor, np.ndarray)
 class Layerwise:
     """Keep all features and give label units to every layer.
 
-    What goes up from a layer is its activity under a neutral label, so one pass through the
-    network serves all labels, and each layer compares them on its own.
+    Each layer passes its activity under a neutral label to the next layer, so one pass through the
+    network serves all labels, and each layer compares them separately.
 
     References
     ----------
@@ -66,7 +66,7 @@ class Layerwise:
 
 
 def append(X: Features, n_classes: int) -> Features:
-    """Keep all features; label units stand beside them, in the first layer only.
+    """Keep all features, and give label units to the first layer only.
 
     Parameters
     ----------
@@ -91,12 +91,12 @@ def append(X: Features, n_classes: int) -> Features:
 
 
 def replace(X: Features, n_classes: int) -> Features:
-    """Give up the first `n_classes` features, whose places the label takes.
+    """Drop the first `n_classes` features, and put the label in their place.
 
     Parameters
     ----------
     X : Tensor or ndarray of shape (n_samples, n_features)
-        Features; in images with a black border the first ones carry nothing.
+        Features; in images with a black border, the first ones carry no information.
     n_classes : int
         Number of classes, less than `n_features`.
 
@@ -148,9 +148,9 @@ def overlay_labels(
     amplitude: float = 1.0,
     overlay: Callable[[Tensor, int], Tensor] = append,
 ) -> Tensor:
-    """Build the labelled input of the first layer, for inspection and for pictures.
+    """Build the labelled input of the first layer, for inspection and plots.
 
-    Training and prediction never build it: they share the product with the features.
+    Training and prediction do not build it, because they share the product with the features.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def overlay_labels(
     n_classes : int
         Number of classes.
     amplitude : float, default=1.0
-        Value of the unit that stands for the label; the others are 0.
+        Value of the label unit that is on; the others are 0.
     overlay : callable, default=append
         A value of `OVERLAYS`.
 

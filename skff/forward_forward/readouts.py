@@ -1,4 +1,4 @@
-"""Readouts: how predictions are made, beside the goodness that needs nothing to be learned."""
+"""Readouts: how predictions are made, other than from the goodness, which needs no training."""
 
 from dataclasses import dataclass
 from math import inf
@@ -6,15 +6,15 @@ from math import inf
 
 @dataclass(frozen=True)
 class Softmax:
-    """A linear softmax head on the normalised activities under a neutral label.
+    """A linear softmax head on the normalized activities under a neutral label.
 
-    It learns by the solver of the layers, along with them, and changes nothing in them.
+    It is trained together with the layers, by the same solver, and does not influence them.
 
     Parameters
     ----------
     learning_rate_init : float in (0, inf) or None, default=None
-        Learning rate of the head at the start; it follows the schedule of the layers'. None means
-        the classifier's `learning_rate_init`.
+        Initial learning rate of the head, which follows the same schedule as that of the layers.
+        None means the classifier's `learning_rate_init`.
     weight_decay : float in [0, inf) or None, default=None
         Decoupled decay of the head's weights. None means the classifier's `weight_decay`.
 

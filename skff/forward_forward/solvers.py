@@ -27,7 +27,7 @@ class AdamW:
     """
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-        """Return the optimizer of some tensors; the trainer decays the weights itself."""
+        """Return an optimizer for some tensors; the trainer applies the weight decay."""
         return torch.optim.AdamW(
             tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors)
         )
@@ -62,7 +62,7 @@ class SGD:
             raise ValueError(f"Got momentum={self.momentum!r}, but expected a number in [0, 1).")
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-        """Return the optimizer of some tensors."""
+        """Return an optimizer for some tensors."""
         return torch.optim.SGD(
             tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors)
         )

@@ -1,28 +1,28 @@
-"""Fills: what the features of a hidden window become.
+"""Fills: the values that replace the features of a hidden window.
 
-A fill is an object with a method ``sample(X, pixels, random_state)``. It may know the window: what
-hidden pixels become can depend on which pixels stay visible. This is all that a fill of your own
-needs; write it as a frozen dataclass, so that it can be cloned, compared and pickled.
+A fill is an object with a method ``sample(X, pixels, random_state)``. The values may depend on the
+window, that is, on which pixels stay visible. Your own fill needs only this method; write it as a
+frozen dataclass, so that it can be cloned, compared and pickled.
 
 ``sample(X, pixels, random_state)``
     `X` is an array of shape ``(n_samples, *image_shape, n_channels)``: all samples of the
-    explanation, nothing hidden, never to be written to. `pixels` is a boolean array of shape
+    explanation, with nothing hidden; do not write to it. `pixels` is a boolean array of shape
     `image_shape`, True where a pixel is hidden (in all channels). `random_state` is a
-    :class:`numpy.random.RandomState`, the only source of randomness. It returns the values of the
-    hidden pixels, an array that broadcasts to (n_samples, n_hidden, n_channels), the shape of
-    ``X[:, pixels]``.
+    :class:`numpy.random.RandomState` and must be the only source of randomness. The method returns
+    the values of the hidden pixels, an array that broadcasts to (n_samples, n_hidden, n_channels),
+    the shape of ``X[:, pixels]``.
 ``fit(X)``, optional
-    Called once per explanation, before any window is hidden; returns the object whose ``sample`` is
-    called in place of the fill's own, with the same `X`. The fill itself does not change. Both are
-    pickled when windows are spread over processes.
-``is_random``, False where absent
+    Called once per explanation, before any window is hidden. It returns the object whose ``sample``
+    is then called with the same `X`, instead of that of the fill itself. The fill is not changed.
+    Both objects are pickled if windows are distributed over processes.
+``is_random``, False if absent
     Whether two calls of ``sample`` may differ. A random fill is drawn several times per window.
-``knows_window``, True where absent
+``knows_window``, True if absent
     Whether the values depend on which other pixels are hidden. If False, they can be computed once
     for all windows, by hiding every pixel.
 
-The fills of this module return float32 where `X` is float32, otherwise float64. Only `Constant` and
-`Permute` take features that are not numbers, and return objects then.
+The fills of this module return float32 if `X` is float32, and otherwise float64. Only `Constant`
+and `Permute` accept features that are not numbers, and then return objects.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from sklearn.utils._param_validation import Interval
 
 from skff.saliency._parameters import COUNT, check_parameters
 
-_NUMBERS = "buif"  # kinds of numpy types that fills compute with
-_BLOCK = 2**22  # features looked at together, so that memory does not grow with the samples
+_NUMBERS = "buif"  # kinds of numpy types with which fills compute
+_BLOCK = 2**22  # values processed together, so that memory does not grow with the number of samples
 _MAX_FEATURES = 4096  # up to here all covariances are computed at once, in at most 128 MiB
 
 
@@ -53,8 +53,8 @@ class Constant:
     ----------
     value : number or array-like, default=0.0
         One number for all features, or an array that broadcasts to a sample's shape
-        ``(*image_shape, n_channels)``, of shape `image_shape`, or flat. A missing value is allowed.
-        It need not be a number where the features are objects.
+        ``(*image_shape, n_channels)``, of shape `image_shape`, or flat. Missing values are allowed.
+        If the features are objects, the values need not be numbers.
 
     Examples
     --------
@@ -85,7 +85,8 @@ class Constant:
         Raises
         ------
         ValueError
-            If the value does not broadcast to a sample, or is no number while features are.
+            If the value does not broadcast to a sample, or is not a number although the features
+            are.
         """
         is_numeric = X.dtype.kind in _NUMBERS
         value = np.asarray(self.value, dtype=None if is_numeric else object)
@@ -115,7 +116,7 @@ def _to_sample_shape(value, shape):
 
 @dataclass(frozen=True)
 class Mean:
-    """Replace hidden features by their means over the samples, missing values left out.
+    """Replace hidden features by their means over the samples, ignoring missing values.
 
     Examples
     --------
@@ -158,8 +159,9 @@ class Mean:
 class Blur:
     """Replace hidden features by those of the blurred image.
 
-    A Gaussian filter over the image's axes, each sample and channel apart; beyond the border the
-    nearest pixel goes on. The blurred image still holds some of what is hidden.
+    The image is blurred by a Gaussian filter over its axes, separately for each sample and channel;
+    beyond the border, the nearest pixel is repeated. The blurred image still shows some of what is
+    hidden.
 
     Parameters
     ----------
@@ -222,9 +224,9 @@ class _Precomputed:
 class Permute:
     """Replace the hidden window by that of another sample, drawn at random.
 
-    The pixels of a window stay together, so that what is put in is a real piece of an image, but
-    need not suit its surroundings. Each sample gives its window to one other: with at least two
-    samples, none keeps its own.
+    The pixels of a window stay together, so the replacement is a real piece of an image, but it may
+    not match its surroundings. The window of each sample is used for exactly one other sample. With
+    at least two samples, no sample keeps its own window.
 
     Examples
     --------
@@ -259,7 +261,7 @@ class Permute:
 
 
 def _donors(n_samples, random_state):
-    """Return another sample for each, every one of them once."""
+    """Return another sample for each sample, using each of them once."""
     # A shift by one along a random circle of all samples has no fixed point.
     circle = random_state.permutation(n_samples)
     donors = np.empty_like(circle)
@@ -274,31 +276,34 @@ class Conditional:
     A ridge regression of the hidden pixels on the visible ones nearby, fitted on the n samples that
     are explained: with means m and covariances S, hidden pixels h and context c,
     ``m_h + S_hc (S_cc + alpha s / n I)^-1 (x_c - m_c)``, where s is the mean variance of a feature.
-    For data from a normal distribution this tends to the conditional expectation as n grows. What
-    can be told from the surroundings thus does not count as hidden: a pixel that only repeats
-    another gets almost no importance.
+    For data from a normal distribution this tends to the conditional expectation as n grows.
+    Information that can be predicted from the surroundings therefore does not count as hidden: a
+    pixel that is redundant with another gets almost no importance.
 
-    The pixels that a sample hides enter its values through means and covariances only. That is
-    little if there are many more samples than features in the context (72 for a window of 3 x 3
-    pixels and the default reach, in one channel); with fewer, values are nearer to what is hidden
-    than the surroundings warrant. They are not clipped to the range of the data.
+    The hidden pixels of a sample influence its filled values only through the means and
+    covariances. This influence is small if there are many more samples than features in the context
+    (72 for a window of 3 x 3 pixels and the default reach, in one channel). With fewer samples, the
+    values are closer to the hidden ones than the surroundings justify. They are not clipped to the
+    range of the data.
 
     Parameters
     ----------
     alpha : float, default=20.0
         Strength of the penalty, at least 1e-6: that of :class:`sklearn.linear_model.Ridge` on data
         divided by the root of the features' mean variance. Multiplying `X` by a number therefore
-        changes nothing, but features in units of their own should be standardized. The larger, the
-        nearer to the mean. On MNIST and Fashion-MNIST the default predicts new images within a few
-        percent of the best penalty, from 100 to 10,000 samples.
+        changes nothing, but features in different units should be standardized. The larger `alpha`,
+        the closer the values are to the mean. On MNIST and Fashion-MNIST, with 100 to 10,000
+        samples, the error of the default on new images is within a few percent of that of the best
+        penalty.
     reach : int or None, default=3
-        The context is every visible pixel at most this many pixels away from a hidden one along
-        each axis. None takes all visible pixels, which costs a system of their number per window.
+        The context consists of all visible pixels that are at most this many pixels away from a
+        hidden one along each axis. None uses all visible pixels, which requires solving a linear
+        system of their number for each window.
     residuals : bool, default=False
-        Whether to add what the regression leaves unexplained in another sample, drawn at random.
-        Expected values are smoother than real ones; with residuals, hidden features are drawn from
-        their conditional distribution, up to how that of the residuals depends on the context. The
-        drop is then the conditional feature importance of [1]_.
+        Whether to add the regression residual of another sample, drawn at random. Expected values
+        are smoother than real ones; with residuals, hidden features are drawn from their
+        conditional distribution, under the assumption that the residuals do not depend on the
+        context. The drop is then the conditional feature importance of [1]_.
 
     References
     ----------
@@ -323,7 +328,7 @@ class Conditional:
 
     def __post_init__(self):
         """Validate the penalty and the reach."""
-        # Below, rounding would decide between features of the context that repeat each other.
+        # Below this, rounding would decide between redundant features of the context.
         alpha = Interval(Real, 1e-6, None, closed="left")
         constraints = {"alpha": [alpha], "reach": [COUNT, None], "residuals": ["boolean"]}
         check_parameters(constraints, vars(self))
@@ -370,11 +375,11 @@ class _Regression:
     Parameters
     ----------
     penalty : float
-        What is added to the variances of the context.
+        Number added to the variances of the context.
     reach : int or None
         Width of the context in pixels.
     residuals : bool
-        Whether those of other samples are added.
+        Whether residuals of other samples are added.
     mean : ndarray of shape (n_features,)
     covariance : ndarray of shape (n_features, n_features) or None
         None computes covariances window by window.
@@ -385,12 +390,12 @@ class _Regression:
     residuals: bool
     mean: np.ndarray
     covariance: np.ndarray | None
-    # What was expected in the window before, for the draws of a window follow each other. Set at
-    # once, so that threads see a pair that belongs together.
+    # The expected values of the last window, because all draws of a window follow each other. The
+    # pair is set in one step, so that threads always see a consistent one.
     _latest: tuple = (None, None)
 
     def sample(self, X, pixels, random_state):
-        """Return hidden pixels as expected or drawn, (n_samples, n_hidden, n_channels)."""
+        """Return expected or drawn values of hidden pixels, (n_samples, n_hidden, n_channels)."""
         values = self._expect(X, pixels)
         if self.residuals:
             unexplained = X[:, pixels].reshape(len(X), -1) - values
@@ -458,12 +463,11 @@ def _features(pixels, n_channels):
 class Inpaint:
     """Replace hidden features by a smooth continuation of the pixels around the window.
 
-    Each hidden pixel becomes the weighted mean of its neighbours, hidden ones included, which is a
-    linear system per window, the same for all samples. On images direct neighbours weigh 1/6 and
-    diagonal ones 1/12, on sequences both neighbours 1/2; at the border of the image the weights
-    that remain are scaled to sum to one. Each sample is continued from its own visible pixels
-    alone. Where every pixel is hidden there is nothing to continue, and the means over the samples
-    take its place.
+    Each hidden pixel becomes the weighted mean of its neighbours, including hidden ones. This is
+    one linear system per window, the same for all samples. On images direct neighbours have weight
+    1/6 and diagonal ones 1/12, on sequences both neighbours have weight 1/2; at the border of the
+    image the remaining weights are scaled to sum to one. Each sample is filled from its own visible
+    pixels only. If every pixel is hidden, the means over the samples are used.
 
     Parameters
     ----------
@@ -502,7 +506,7 @@ class Inpaint:
         return self.noise > 0
 
     def fit(self, X: np.ndarray) -> Any:
-        """Lay out which pixels are neighbours.
+        """Determine which pixels are neighbours.
 
         Parameters
         ----------
@@ -530,9 +534,9 @@ class _Continuation:
     Parameters
     ----------
     noise : float
-        Standard deviation of what is added.
+        Standard deviation of the added noise.
     mean : ndarray of shape (n_pixels, n_channels)
-        Taken where every pixel is hidden.
+        Used if every pixel is hidden.
     neighbours : sparse array of shape (n_pixels, n_pixels)
         Weights, positive for neighbours; each row sums to one.
     """

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, found on disk or fetched from OpenML, and the IDX files they come in."""
+"""MNIST and Fashion-MNIST, from disk or from OpenML, and the IDX files in which they are stored."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def fetch_mnist(
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the MNIST handwritten digits, downloading them if they are not on disk.
 
-    The images are looked for in `$SKFF_DATA/mnist`, then in the cache `skff/mnist` of the data
-    home. Only then are they fetched from OpenML and cached. Either folder holds IDX files under
-    their authors' names, gzip-compressed or not: `train-images-idx3-ubyte`,
+    The images are first looked for in `$SKFF_DATA/mnist`, then in the cache `skff/mnist` of the
+    data home. If they are in neither, they are downloaded from OpenML and cached. Both folders
+    contain IDX files with their original names, gzip-compressed or not: `train-images-idx3-ubyte`,
     `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`.
 
     Parameters
@@ -92,19 +92,19 @@ def fetch_mnist(
     data_home : str or path-like, default=None
         Folder of the cache; None takes :func:`sklearn.datasets.get_data_home`.
     download_if_missing : bool, default=True
-        Whether to download what is not on disk.
+        Whether to download files that are not on disk.
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
     mnist : :class:`sklearn.utils.Bunch`
-        With the attributes
+        Object with the attributes
 
         - `data`: ndarray of shape (n_samples, 784) and dtype float32, pixels in [0, 1], row by row;
         - `target`: ndarray of shape (n_samples,) and dtype int64, classes 0 to 9;
         - `target_names`: list of 10 str;
-        - `images`: `data` seen as (n_samples, 28, 28), not a copy;
+        - `images`: `data` as a view of shape (n_samples, 28, 28);
         - `DESCR`: str, description, source and licence.
 
     (data, target) : tuple of ndarray
@@ -113,9 +113,9 @@ def fetch_mnist(
     Raises
     ------
     ValueError
-        If `subset` is unknown, or a file found is not what its name says.
+        If `subset` is unknown, or a file does not have the contents that its name implies.
     FileNotFoundError
-        If the files are not on disk and not to be downloaded, or the download fails.
+        If the files are not on disk and `download_if_missing` is False, or if the download fails.
 
     Examples
     --------
@@ -136,9 +136,9 @@ def fetch_fashion_mnist(
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the Fashion-MNIST images of clothing, downloading them if they are not on disk.
 
-    The images are looked for in `$SKFF_DATA/fashion-mnist`, then in the cache `skff/fashion-mnist`
-    of the data home. Only then are they fetched from OpenML and cached. The files have the same
-    names as MNIST's, see :func:`fetch_mnist`.
+    The images are first looked for in `$SKFF_DATA/fashion-mnist`, then in the cache
+    `skff/fashion-mnist` of the data home. If they are in neither, they are downloaded from OpenML
+    and cached. The files have the same names as those of MNIST, see :func:`fetch_mnist`.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def fetch_fashion_mnist(
     data_home : str or path-like, default=None
         Folder of the cache; None takes :func:`sklearn.datasets.get_data_home`.
     download_if_missing : bool, default=True
-        Whether to download what is not on disk.
+        Whether to download files that are not on disk.
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a Bunch.
 
@@ -162,9 +162,9 @@ def fetch_fashion_mnist(
     Raises
     ------
     ValueError
-        If `subset` is unknown, or a file found is not what its name says.
+        If `subset` is unknown, or a file does not have the contents that its name implies.
     FileNotFoundError
-        If the files are not on disk and not to be downloaded, or the download fails.
+        If the files are not on disk and `download_if_missing` is False, or if the download fails.
 
     Examples
     --------

@@ -42,7 +42,7 @@ def sklearn_mlp(ff: FFClassifier, **overrides: Any) -> MLPClassifier:
     -------
     mlp : MLPClassifier
         Not fitted. It runs all `max_iter` epochs and, unlike its base class, does not warn that
-        it has not converged: the number of epochs is a setting of the comparison.
+        it has not converged, because the number of epochs is fixed for the comparison.
 
     Raises
     ------
@@ -51,17 +51,17 @@ def sklearn_mlp(ff: FFClassifier, **overrides: Any) -> MLPClassifier:
 
     See Also
     --------
-    skorch_mlp : The same network in torch; it follows more of the settings.
+    skorch_mlp : The same network in torch, which supports more of the settings.
 
     Notes
     -----
     Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for the training set as
     :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`, `random_state`, the
     momentum of ``solver="sgd"``, and `weight_decay`, which becomes the penalty `alpha` with the
-    same gradient. With ``solver="adamw"`` this is Adam on a penalised loss, not decoupled decay.
+    same gradient. With ``solver="adamw"`` this is Adam on a penalized loss, not decoupled decay.
 
-    With `center` the network learns from features whose mean is subtracted; its intercepts take
-    that up afterwards, so it predicts from the features as they are.
+    With `center`, the network learns from features whose mean is subtracted. Its intercepts absorb
+    the mean afterwards, so it predicts from the original features.
 
     MLPClassifier has no counterpart of ``learning_rate="cooldown"`` (the rate stays constant), of
     `dropout`, label smoothing, `augment`, `class_weight`, `matmul_precision` and `device`. Early
@@ -106,9 +106,9 @@ def sklearn_mlp(ff: FFClassifier, **overrides: Any) -> MLPClassifier:
 
 
 class _Epochs(int):
-    """A number of epochs that no count reaches, since MLPClassifier warns when one is equal to it.
+    """A number of epochs that equals no count, so that MLPClassifier does not warn on reaching it.
 
-    To ignore that warning would change the filters of all threads.
+    Ignoring the warning instead would change the warning filters of all threads.
     """
 
     def __eq__(self, other):
@@ -142,7 +142,7 @@ class CenteredMLPClassifier(FixedEpochsMLPClassifier):
     """
 
     def fit(self, X, y, sample_weight=None):
-        """Fit to centred features, then let the intercepts take up their mean."""
+        """Fit to centred features, then let the intercepts absorb their mean."""
         X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True)
         mean = X.mean(axis=0, dtype=np.float64)
         if self.warm_start and hasattr(self, "coefs_"):
@@ -179,7 +179,7 @@ def skorch_mlp(ff: FFClassifier, **overrides: Any) -> MLPNet:
 
     See Also
     --------
-    sklearn_mlp : The same network by scikit-learn.
+    sklearn_mlp : The same network in scikit-learn.
 
     Notes
     -----
@@ -187,13 +187,13 @@ def skorch_mlp(ff: FFClassifier, **overrides: Any) -> MLPNet:
     in a new order every epoch. Taken over: `hidden_layer_sizes`, `batch_size` ("auto" resolved for
     the training set as :class:`~skff.FFClassifier` does), `max_iter`, `learning_rate_init`,
     `learning_rate` with its cooldown, `solver` (Adam, or AdamW where there is weight decay, or SGD
-    with its momentum), `weight_decay` (the biases are spared), `dropout` of input features,
+    with its momentum), `weight_decay` (not for the biases), `dropout` of input features,
     `center`, the label smoothing of the loss, `device` and `random_state`. Not taken over: early
     stopping, `augment`, `class_weight`, `matmul_precision` and sample weights.
 
-    `fit` draws initial weights, order and dropout from a seed made of `random_state` and then
-    gives torch's random state back as it was; `partial_fit` draws from torch's own state. On
-    devices other than CPU and CUDA dropout is not seeded.
+    `fit` draws initial weights, order and dropout from a seed derived from `random_state` and then
+    restores torch's random state; `partial_fit` draws from torch's global random state. On devices
+    other than CPU and CUDA, dropout is not seeded.
 
     Examples
     --------

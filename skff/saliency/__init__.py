@@ -1,4 +1,4 @@
-"""Accuracy Differential Saliency: how much of a score each region of the input carries."""
+"""Accuracy Differential Saliency: how much a score depends on each region of the input."""
 
 from skff.saliency._comparison import (
     MapComparison,

@@ -1,4 +1,4 @@
-"""How far maps agree: two of them, those of several training runs, those of random weights."""
+"""Agreement of maps: of two maps, over several training runs, and with randomized weights."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class MapComparison:
     top_overlap : float
         Share of the most important pixels of one map that are also those of the other, in [0, 1].
     rank_correlation_interval, top_overlap_interval : tuple of two floats, or None
-        Bootstrap percentile intervals; None where the maps do not come with their parts.
+        Bootstrap percentile intervals; None if the maps have no `fold_importances`.
     n_top : int
         Number of pixels that count as most important.
     n_pixels : int
         Number of pixels explained by both maps.
     confidence_level : float
-        Of the intervals.
+        Confidence level of the intervals.
 
     Examples
     --------
@@ -87,25 +87,25 @@ def compare_explanations(
     confidence_level: float = 0.95,
     random_state: int | np.random.RandomState | None = None,
 ) -> MapComparison:
-    """Measure how far two maps agree on which pixels matter.
+    """Measure how far two maps agree on which pixels are important.
 
-    The intervals say how much of the (dis)agreement is owed to the samples at hand: the up to 50
-    parts each explanation keeps of its samples are drawn with replacement. Explanations of the
-    same number of samples share their parts, and are drawn together: hand in maps of the same
-    samples in the same order to compare two estimators.
+    The intervals describe the uncertainty due to the choice of samples: each explanation keeps its
+    results on up to 50 parts of its samples, which are drawn with replacement. Explanations of the
+    same number of samples have the same parts, which are drawn together. To compare two estimators,
+    pass maps of the same samples in the same order.
 
     Parameters
     ----------
     first, second : ADSExplanation, or array-like of their shape
-        Arrays, of gradient saliency say, stay as they are in the bootstrap. Pixels that are NaN
-        in one of them are left out. Not from the sequential mode, whose windows stop once their
-        sign is known: noise would decide much of their order.
+        Arrays, for example of gradient saliency, are constant in the bootstrap. Pixels that are NaN
+        in either map are left out. Maps of the sequential mode are not accepted: their windows stop
+        once their sign is known, so much of their order is noise.
     top : float or int, default=0.1
-        Most important pixels: a share of them in (0, 1), or their number.
+        Number of most important pixels, or their share in (0, 1).
     n_bootstrap : int, default=1000
         Number of draws.
     confidence_level : float, default=0.95
-        Of the intervals, in (0, 1).
+        Confidence level of the intervals, in (0, 1).
     random_state : int, RandomState instance or None, default=None
         Determines the draws.
 
@@ -116,8 +116,8 @@ def compare_explanations(
     Raises
     ------
     TypeError, ValueError
-        If the maps have different shapes, a map is constant and so has no order or is one of the
-        sequential mode, or a parameter is out of range.
+        If the maps have different shapes, if a map is constant, and so has no order, or is from the
+        sequential mode, or if a parameter is out of range.
 
     References
     ----------
@@ -251,20 +251,20 @@ def explain_refits(
 ) -> RefitExplanations:
     """Explain several fits of an estimator on the same samples.
 
-    The standard error of one explanation is that over samples, for the fitted estimator as it is.
-    Other training runs, with another seed or other training data, give other maps; how far they
-    differ shows here.
+    The standard error of one explanation describes the choice of samples, for one fitted estimator.
+    Other training runs, with another seed or other training data, give different maps; this
+    function measures how different.
 
     Parameters
     ----------
     explainer : ADSExplainer
-        Says how to explain; its own estimator is not used.
+        Defines how to explain; its own estimator is not used.
     estimators : list of estimators, or dict
-        At least two, fitted: with several seeds, or on bootstrap samples; or what
-        ``cross_validate(return_estimator=True)`` returns.
+        At least two fitted estimators, for example with different seeds or on bootstrap samples; or
+        the result of ``cross_validate(return_estimator=True)``.
     X : array-like of shape (n_samples, ...) or DataFrame
-        Data in the form the estimators predict from, best held out from all fits. Of the estimators
-        of a cross-validation, each was fitted to most of the data that was cross-validated.
+        Data in the form the estimators predict from, preferably held out from all fits. (Each
+        estimator of a cross-validation was fitted to most of the cross-validated data.)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -313,14 +313,13 @@ class RefitExplanations:
 
     See Also
     --------
-    explain_refits : Makes them.
+    explain_refits : Computes them.
 
     Notes
     -----
     Over R runs, with s the standard deviation over the runs and e the standard error over samples
-    of their mean map, the `standard_error` of the mean is ``sqrt(s**2 / R + e**2)``. The part of
-    the variance that is particular to a run and a sample is in both terms, so that this errs
-    slightly on the large side.
+    of their mean map, the `standard_error` of the mean is ``sqrt(s**2 / R + e**2)``. Variance due
+    to combinations of run and sample is part of both terms, so this is slightly too large.
 
     Examples
     --------
@@ -384,7 +383,7 @@ class RefitExplanations:
         cmap: str | Colormap = "RdBu_r",
         colorbar: bool = True,
     ) -> ADSDisplay:
-        """Draw the mean map beside the standard deviation over the runs, with one scale.
+        """Draw the mean map and the standard deviation over the runs, with a common colour scale.
 
         Parameters
         ----------
@@ -441,31 +440,31 @@ def randomization_check(
 ) -> RandomizationCheck:
     """Compare the map of an estimator with maps of the same estimator with random weights.
 
-    A map that shows what was learned must change when that is forgotten: its rank correlation
-    with maps of randomised estimators should be low. One that stays the same shows the data, or
-    the method, rather than the estimator. This is the model parameter randomisation test [1]_, of
-    all layers at once.
+    A map that shows what the estimator has learned must change if the weights are randomized: its
+    rank correlation with maps of randomized estimators should be low. A map that stays the same
+    depends on the data or the method rather than on the estimator. This is the model parameter
+    randomization test [1]_, applied to all layers at once.
 
     Parameters
     ----------
     explainer : ADSExplainer
-        Its estimator is the one that is checked, and stays as it is.
+        Explainer with the estimator to check, which is not changed.
     X : array-like of shape (n_samples, ...) or DataFrame
         Data in the form the estimator predicts from.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True targets.
     randomize : callable or None, default=None
-        ``(estimator, random_state)`` -> fitted estimator with random weights, a new one. A refit
-        on permuted labels makes this the data randomisation test of [1]_. None calls
-        ``estimator.randomize_weights(random_state)`` where there is such a method, as
-        :class:`~skff.FFClassifier` has, and otherwise permutes the entries of each of the arrays
+        ``(estimator, random_state)`` -> new fitted estimator with random weights. With a refit on
+        permuted labels, this is the data randomization test of [1]_. None calls
+        ``estimator.randomize_weights(random_state)`` if there is such a method, as in
+        :class:`~skff.FFClassifier`. Otherwise it permutes the entries of each of the arrays
         `coefs_`, `intercepts_`, `coef_` and `intercept_`, or of each parameter of the torch module
-        of a skorch net, in a copy; of a Pipeline those of the last step, of a search those of the
+        of a skorch net, in a copy; for a Pipeline those of the last step, for a search those of the
         best estimator.
     n_repeats : int, default=5
-        Number of randomised estimators.
+        Number of randomized estimators.
     random_state : int, RandomState instance or None, default=None
-        Determines the randomised weights.
+        Determines the randomized weights.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weights of the samples in the score.
 
@@ -476,7 +475,7 @@ def randomization_check(
     Raises
     ------
     TypeError
-        If there is no way known to randomise the estimator; otherwise as
+        If skff does not know how to randomize the estimator; otherwise as
         :meth:`~skff.ADSExplainer.explain`.
     ValueError
         As :meth:`~skff.ADSExplainer.explain`; also if `n_repeats` is below 1.
@@ -526,13 +525,13 @@ class RandomizationCheck:
     Parameters
     ----------
     original : ADSExplanation
-        Of the estimator as it was fitted.
+        Explanation of the estimator as it was fitted.
     randomized : list of ADSExplanation
-        One per randomised estimator.
+        One per randomized estimator.
 
     See Also
     --------
-    randomization_check : Makes the maps.
+    randomization_check : Computes the maps.
 
     Examples
     --------
@@ -559,25 +558,25 @@ class RandomizationCheck:
 
     @property
     def rank_correlations(self) -> np.ndarray:
-        """Spearman's correlation of the map with each randomised one, of shape (n_repeats,).
+        """Spearman's correlation of the map with each randomized one, of shape (n_repeats,).
 
-        In [-1, 1]. A constant map, such as the flat one of an estimator that always predicts the
-        same, orders no pixels: its correlation with any map is taken to be 0.
+        In [-1, 1]. A constant map, such as that of an estimator that always predicts the same
+        class, defines no order of pixels: its correlation with any map is defined as 0.
         """
         return self._correlations(lambda importances: importances)
 
     @property
     def absolute_rank_correlations(self) -> np.ndarray:
-        """The same of the absolute values, which tell where a map is strong, not its sign."""
+        """The same for the absolute values, which show where a map is strong, not its sign."""
         return self._correlations(np.abs)
 
     @property
     def scores(self) -> np.ndarray:
-        """Score of each randomised estimator with nothing hidden, of shape (n_repeats,)."""
+        """Score of each randomized estimator with nothing hidden, of shape (n_repeats,)."""
         return np.array([one.baseline_score for one in self.randomized])
 
     def plot(self, *, cmap: str | Colormap = "RdBu_r", colorbar: bool = True) -> ADSDisplay:
-        """Draw the map beside those of the randomised estimators, with one scale.
+        """Draw the map and those of the randomized estimators, with a common colour scale.
 
         Parameters
         ----------

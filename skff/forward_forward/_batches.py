@@ -150,7 +150,8 @@ class TrainingData:
 
     def targets(self, rows):
         """Return the encoded labels of some rows, (n,), and their weights, (n,) or a float."""
-        return self.y[rows], 1.0 if self.weight is None else self.weight[rows]
+        weight = 1.0 if self.weight is None else self.weight.index_select(0, rows)
+        return self.y.index_select(0, rows), weight
 
     def _read(self, rows):
         """Return the features of some samples on the device, a copy."""

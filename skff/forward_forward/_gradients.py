@@ -248,7 +248,7 @@ def _draw_samples(strength, rule, generator, share):
     )
     draw, probability = share.own(draw), share.own(probability)
     samples = torch.nonzero(draw < probability).squeeze(1)
-    return samples, probability[samples].reciprocal_()
+    return samples, probability.index_select(0, samples).reciprocal_()
 
 
 def comparison_signal(layer, Z, batch, generator):
@@ -312,7 +312,8 @@ def comparison_signal(layer, Z, batch, generator):
             drawn.append(torch.arange(rows.start, rows.stop, device=Z.device))
         else:
             drawn.append(samples + rows.start)
-            index, dg = index[samples], dg[samples] * factor.unsqueeze(1)
+            index = index.index_select(0, samples)
+            dg = dg.index_select(0, samples).mul_(factor.unsqueeze(1))
         dZ.append(_weighted_sums(table, index, dg))
         du_columns = _weighted_sums(table, index.t(), dg.t())
         if is_subset:

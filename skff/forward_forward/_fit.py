@@ -1,8 +1,8 @@
-"""The course of a fit: from an estimator and data to fitted attributes.
+"""The stages of a fit: from an estimator and data to fitted attributes.
 
-Nothing on the estimator changes while it is trained. What was found is returned as a dict of all
-fitted attributes, which the estimator takes over at once; so a fit that fails or is interrupted
-leaves it as it was, and predictions in another thread see one state or the other.
+The estimator is not changed during training. The functions return a dict of all fitted attributes,
+which the estimator then adopts in one step. A fit that fails or is interrupted therefore leaves the
+estimator as it was, and predictions in another thread use either the old or the new state.
 """
 
 import copy
@@ -48,7 +48,7 @@ def fit(estimator, X, y, sample_weight):
     Parameters
     ----------
     estimator : FFClassifier
-        Its parameters, and its network if it goes on from that; not changed.
+        Estimator whose parameters are used, and its network if training continues; not changed.
     X, y, sample_weight
         See `FFClassifier.fit`.
 
@@ -57,13 +57,13 @@ def fit(estimator, X, y, sample_weight):
     attributes : dict of str -> object
         All fitted attributes.
     interrupt : KeyboardInterrupt or None
-        What ended the training after the last whole epoch, of which the attributes are.
+        Interrupt that ended training, if any; the attributes are those after the last completed
+        epoch.
 
     Raises
     ------
     ValueError
-        On a parameter, data or a checkpoint that cannot be used, or when the loss becomes
-        non-finite.
+        If a parameter, the data or the checkpoint is invalid, or if the loss becomes non-finite.
     """
     hook_arguments = _hook_arguments(estimator, X, y, sample_weight)
     team = make_team(estimator.parallel)
@@ -91,24 +91,24 @@ def fit(estimator, X, y, sample_weight):
 
 
 def partial_fit(estimator, X, y, classes, sample_weight):
-    """Pass once over some data, going on from a copy of the present weights.
+    """Train for one pass over some data, continuing from a copy of the current weights.
 
     Parameters
     ----------
     estimator : FFClassifier
-        Its parameters, its network and trainer if it has them; not changed.
+        Estimator whose parameters, network and trainer (if any) are used; not changed.
     X, y, classes, sample_weight
         See `FFClassifier.partial_fit`.
 
     Returns
     -------
     attributes : dict of str -> object
-        All fitted attributes, the trainer among them.
+        All fitted attributes, including the trainer.
 
     Raises
     ------
     ValueError
-        On a parameter or data that cannot be used, or when the loss becomes non-finite.
+        If a parameter or the data are invalid, or if the loss becomes non-finite.
     """
     team = make_team(estimator.parallel)
     go_on = hasattr(estimator, "_network")
@@ -146,7 +146,7 @@ def _split(samples, estimator, random_state):
             stratify=y,
             random_state=random_state,
         )
-    parts = train, np.sort(held_out)  # all of it is read after every epoch: in a file's order
+    parts = train, np.sort(held_out)  # read in full after every epoch, so in the order of the file
     return tuple((X[part], y[part], None if weight is None else weight[part]) for part in parts)
 
 
@@ -179,7 +179,7 @@ def _initialized(estimator, X, task, rule, generator):
 
 
 def _continued(estimator, task, rule):
-    """Return a copy of the fitted network, to be trained on."""
+    """Return a copy of the fitted network, to continue training."""
     check_same_task(estimator, task)
     network = estimator._network.to(resolve_device(estimator.device))
     vars(network).update(_frozen(estimator, rule))
@@ -188,7 +188,7 @@ def _continued(estimator, task, rule):
 
 
 def _meet_samples(network, X):
-    """Compare further samples with those of earlier fits, whose scale is kept."""
+    """Warn if new samples differ in scale from those of earlier fits, whose scale is kept."""
     kept = network.keep(X.read(some_rows(X)))
     sizes = np.linalg.norm(kept - as_numpy(network.center).astype(np.float64), axis=1)
     largest = float(sizes.max() * network.input_scale / math.sqrt(kept.shape[1]))
@@ -197,7 +197,7 @@ def _meet_samples(network, X):
 
 
 def _frozen(estimator, rule):
-    """Return what prediction takes from the parameters as they are at `fit`."""
+    """Return the parameters that prediction needs, with their values at `fit`."""
     return {
         "goodness": parameters.component(GOODNESS, estimator.goodness),
         "skip_first": estimator.skip_first_goodness,
@@ -206,7 +206,7 @@ def _frozen(estimator, rule):
 
 
 def _train(estimator, team, progress, checkpoint, rule, samples, held_out, hook_arguments):
-    """Train phase by phase and epoch by epoch, telling the callbacks; return an interrupt."""
+    """Train all phases, calling the callbacks after each epoch; return an interrupt, if any."""
     network, phases, interrupt = progress.network, progress.phases, None
     n_samples = len(samples[0])
     max_iter = parameters.resolve_max_iter(estimator.max_iter, n_samples, estimator.batch_size)
@@ -239,7 +239,7 @@ def _train(estimator, team, progress, checkpoint, rule, samples, held_out, hook_
 
 
 def _phases(estimator, network):
-    """Return what learns together: (layers, whether the softmax head does), in turn."""
+    """Return the phases of training: (layers that learn, whether the softmax head learns)."""
     n_layers, head = network.n_layers, bool(network.head)
     if network.n_classes == 1:
         return []  # there is no wrong label to learn from
@@ -250,7 +250,7 @@ def _phases(estimator, network):
 
 
 def _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor):
-    """Train phase by phase, from where a checkpoint ended."""
+    """Train phase by phase, starting where a checkpoint ended."""
     network, phases = progress.network, progress.phases
     for number, (layers, head) in enumerate(phases):
         if number < progress.phase:
@@ -293,7 +293,7 @@ def _run_epochs(estimator, progress, checkpoint, data, rule, monitor, validate=N
 
 
 def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
-    """Train for one epoch and describe it.
+    """Train for one epoch and return its record.
 
     Parameters
     ----------
@@ -302,13 +302,13 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     data : TrainingData
         Samples, encoded labels and weights.
     rule : LearningRule
-        What the layers learn from.
+        Goodness, loss and negatives of the layers.
     batch_size : int
         Samples per update.
     epoch : int
         Epochs already done with this trainer.
     schedule : callable
-        Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
+        Completed share of the epoch, in [0, 1) -> factor on the learning rate.
 
     Returns
     -------
@@ -318,7 +318,7 @@ def run_epoch(trainer, data, rule, batch_size, epoch, *, schedule):
     Raises
     ------
     ValueError
-        When a loss or a weight is no longer finite.
+        If a loss or a weight is no longer finite.
     """
     start, factor = perf_counter(), schedule(0.0)
     loss, win_share = trainer.epoch(data, rule, batch_size=batch_size, schedule=schedule)
@@ -366,7 +366,7 @@ def _validation_score(network, held_out, layers, head):
 
 
 class _Best:
-    """The weights with the best validation score so far, if there ever was a score."""
+    """The weights with the best validation score so far, if there is any score."""
 
     def __init__(self, network, tol):
         self.network = network
@@ -418,7 +418,7 @@ def _refuse_what_needs_all_data(estimator):
 
 
 def _trainer_for_passes(estimator, team, task, rule, go_on):
-    """Return a trainer to go on with: a copy of the last one, or a fresh one."""
+    """Return a trainer to continue with: a copy of the last one, or a new one."""
     if hasattr(estimator, "_trainer"):
         check_same_task(estimator, task)
         trainer = estimator._trainer.copy()
@@ -449,7 +449,7 @@ def _pass_once(estimator, trainer, rule, samples, n_before):
 
     with computing(trainer.network.device, estimator.matmul_precision):
         data = _training_data(estimator, trainer.network, *samples)
-        # What comes at once is usually one of several parts.
+        # One call usually has only one of several parts of the data.
         batch_size = parameters.resolve_batch_size(estimator.batch_size, len(data), auto=25)
         record = run_epoch(trainer, data, rule, batch_size, n_before, schedule=schedule)
         trainer.team.complete(trainer)
@@ -458,7 +458,7 @@ def _pass_once(estimator, trainer, rule, samples, n_before):
     return record
 
 
-# What both have in common
+# Shared by both
 
 
 def _make_trainer(estimator, team, network, layers, generator, head, average=None):
@@ -514,7 +514,7 @@ def count_epochs(history):
     Returns
     -------
     n_epochs : int
-        0 where nothing was trained.
+        0 if nothing was trained.
     """
     layers = [layer for record in history for layer in record["layers"]]
     return max(Counter(layers).values(), default=0)

@@ -1,7 +1,7 @@
 """Local gradients of one batch.
 
-A layer's update is the product of its own error signal with its own inputs. The signal comes from
-the layer's own goodness; no graph and no gradient ever crosses from one layer to another.
+A layer's update is the product of its own error signal and its own inputs. The signal comes from
+the layer's own goodness; no computation graph and no gradient passes from one layer to another.
 """
 
 import math
@@ -19,24 +19,24 @@ from skff.forward_forward.losses import compares_all, comparison_gradients, pair
 from skff.forward_forward.negatives import draw_candidates, draw_negatives
 
 MOST_DRAWN = 0.9  # of a batch
-# Activities of candidate labels computed at once, kept in one buffer: 8 MB of float32.
+# Activities of candidate labels computed at once, in one buffer: 8 MB of float32.
 SCRATCH_ELEMENTS = 2**21
 
 
 @dataclass(frozen=True)
 class LearningRule:
-    """What a layer learns from.
+    """Components and settings of the learning rule, the same for all layers.
 
     Parameters
     ----------
     goodness, loss, negatives : callable
-        Components as in the registries of this package; `negatives` is None where the loss
-        compares all labels.
+        Components as in the registries of this package; `negatives` is None if the loss compares
+        all labels.
     peer_normalization : float, default=0.0
-        Strength of the pull of each unit's mean positive activity towards its layer's mean.
+        Strength with which each unit's mean positive activity is pulled towards its layer's mean.
     always_used : float, default=0.0
-        Strength of a sample's signal, in units of the batch's mean, from which on the sample is
-        part of the weights' gradient; see `_draw_samples`. With 0 all samples always are.
+        Strength of the error signal, in units of the batch mean, above which a sample is always
+        part of the weights' gradient; see `_draw_samples`. With 0, all samples are used.
     """
 
     goodness: Any
@@ -54,16 +54,16 @@ class Signal:
     ----------
     dZ : Tensor of shape (m, n_units)
         Gradient of the mean loss with respect to the pre-activations of m rows of the layer's
-        inputs: of all, or of some, weighed so that they stand for all.
+        inputs: of all rows, or of some, weighted so that they represent all.
     rows : LongTensor of shape (m,) or None
-        These rows; None means all, of which there are 2 n where positives and negatives have
-        inputs of their own.
+        These rows; None means all. There are 2 n rows if positives and negatives have different
+        inputs.
     db : Tensor of shape (n_units,)
         Gradient with respect to the bias.
     du : Tensor of shape (n_classes, n_units) or None
         Gradient with respect to the label shifts; None if the layer does not read the label.
     h_pos : Tensor of shape (n, n_units) or None
-        Activities under the true labels, where peer normalization wants them.
+        Activities under the true labels, if peer normalization needs them.
     loss, wins : Tensor of shape ()
         Summed loss, and number of positives above (all) their negatives.
     """
@@ -78,7 +78,7 @@ class Signal:
 
 
 class Scratch:
-    """A buffer that is kept from batch to batch: fresh memory costs more than the arithmetic."""
+    """A buffer that is reused from batch to batch, as allocating memory is slow."""
 
     def __init__(self):
         self.buffer = None
@@ -99,17 +99,17 @@ def batch_gradients(
     Parameters
     ----------
     network : Network
-        The gradients go to the `grad` of its tensors.
+        Network whose tensors' `grad` is set.
     passes : iterable
-        What `Network.trunk` yields for the batch, in float32 or bfloat16: up to the last of
-        `layers`, or for all layers if the head learns. Of a layer that does not learn only the
+        The items that `Network.trunk` yields for the batch, in float32 or bfloat16: up to the last
+        of `layers`, or for all layers if the head learns. For a layer that does not learn, only the
         inputs are used, by the head.
     y : LongTensor of shape (n,)
         Encoded labels.
     weight : Tensor of shape (n,) or float
         Sample weights, of mean 1 over the data.
     rule : LearningRule
-        What the layers learn from.
+        Goodness, loss and negatives of the layers.
     layers : range
         Layers that learn.
     generators : list of torch.Generator
@@ -119,10 +119,10 @@ def batch_gradients(
     peers : list of Tensor
         Running mean of each layer's positive activities, updated in place.
     scratch : Scratch
-        Memory that lasts from batch to batch.
+        Memory reused from batch to batch.
     share : Share, default=None
-        Which samples `passes` are of, where the rest are in other processes. Gradients and totals
-        are then what the share contributes. None means all.
+        The samples that `passes` contain, if the others are in other processes. Gradients and
+        totals are then the contribution of this share. None means all samples.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def batch_gradients(
     share = Share(len(y)) if share is None else share
     weight = weight / len(y)
     weight = weight if isinstance(weight, float) else share.own(weight)
-    # The head reads all layers, and what it believes may draw the negatives: it comes first.
+    # The head comes first: it reads all layers, and its probabilities may draw the negatives.
     log_proba, head_totals = None, []
     if head:
         passes = list(passes)
@@ -147,7 +147,7 @@ def batch_gradients(
 
 @dataclass(frozen=True)
 class _Batch:
-    """What all layers know about a batch: labels and weights of the share, and all labels."""
+    """Data of a batch that all layers need: labels and weights of the share, and all labels."""
 
     y: torch.Tensor
     all_y: torch.Tensor
@@ -161,7 +161,7 @@ class _Batch:
 
 
 def _learn_from_trunk(network, passes, layers, batch):
-    """Let each layer compare labels on its own, on top of what the trunk sends up."""
+    """Let each layer compare all labels separately, given its inputs from the trunk."""
     totals = []
     for index, (layer, f, Z) in zip(range(layers.stop), passes, strict=False):
         if index not in layers:
@@ -178,7 +178,7 @@ def _learn_from_trunk(network, passes, layers, batch):
 
 
 def _learn_from_pairs(network, passes, layers, batch):
-    """Send positives and negatives up through layers of which only the first reads the label."""
+    """Pass positives and negatives through layers of which only the first reads the label."""
     totals = []
     first, f, Z = next(iter(passes))
     labels = torch.cat([batch.y, _wrong_labels(first, Z, batch, batch.generators[0])])
@@ -207,40 +207,40 @@ def _learn(layer, f, signal, running_mean, batch):
 
 
 def _draw_samples(strength, rule, generator, share):
-    """Draw the samples that a layer's weights learn from, with factors that leave no bias.
+    """Draw the samples that a layer's weights learn from, with factors that avoid any bias.
 
-    A sample whose signal is weak is drawn with a probability p proportional to its strength and
-    then counts 1 / p times, so the gradient is right on average. Weak samples are many and hold
-    little of the signal: what they cost is spared, and the noise is small.
+    A sample with a weak signal is drawn with a probability p proportional to its strength and
+    is then weighted by 1 / p, so the gradient is unbiased. There are many weak samples with a small
+    part of the signal: leaving most of them out saves their cost and adds little noise.
 
     Parameters
     ----------
     strength : Tensor of shape (n,)
-        Of each sample's signal.
+        Strength of each sample's signal.
     rule : LearningRule
     generator : torch.Generator
         Source of randomness.
     share : Share
-        Of which batch, or block of one, these are samples.
+        The part of the batch to which these samples belong.
 
     Returns
     -------
     samples : LongTensor of shape (m,) or None
-        Which of them; None where all are used.
+        Indices of the samples drawn; None if all are used.
     factor : Tensor of shape (m,) or None
-        How many samples each of them stands for.
+        Number of samples that each of them represents.
 
     References
     ----------
     .. [1] A. Katharopoulos and F. Fleuret, "Not All Samples Are Created Equal: Deep Learning with
        Importance Sampling", ICML 2018.
     """
-    # On an accelerator the choice would have to wait for the device; and a peer's pull acts on all.
+    # On an accelerator the choice would wait for the device, and the peer term needs all samples.
     if not rule.always_used or rule.peer_normalization or strength.device.type != "cpu":
         return None, None
     strength = share.gather(strength)
     probability = strength.div(strength.mean() * rule.always_used).clamp_(max=1.0)
-    # Gathering rows costs more than it saves when most of them stay.
+    # If most rows stay, gathering them costs more than it saves.
     if probability.sum() > MOST_DRAWN * len(strength):
         return None, None
     draw = torch.rand(
@@ -252,12 +252,12 @@ def _draw_samples(strength, rule, generator, share):
 
 
 def comparison_signal(layer, Z, batch, generator):
-    """Compute a layer's signal from the goodness of all labels, or of some where they are many.
+    """Compute a layer's signal from the goodness of all labels, or of a subset of many labels.
 
     With p the derivatives of the mean loss with respect to the goodness of each label, and
     mean-square goodness of m units, ``dZ = (2 / m) sum_c p_c h(c)`` and
     ``du[c] = (2 / m) sum_i p_ic h_i(c)``.
-    No gate is needed: h is 0 where the rectifier is shut.
+    The derivative of the ReLU needs no separate factor, because h is 0 where it is 0.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def comparison_signal(layer, Z, batch, generator):
     Returns
     -------
     signal : Signal
-        Whose `h_pos` is None without peer normalization.
+        Its `h_pos` is None without peer normalization.
     """
     rule, shifts = batch.rule, layer.label_shifts()
     candidates = draw_candidates(len(shifts), rule.loss.max_candidates, generator, Z.device)
@@ -334,7 +334,7 @@ def _row_numbers(h):
 
 def _weighted_sums(table, rows, weight):
     """Return ``sum_j weight[i, j] table[rows[i, j]]`` for each i, in one pass over the table."""
-    if weight.numel() == 0:  # of a block with less samples than processes
+    if weight.numel() == 0:  # a block with fewer samples than processes
         return table.new_zeros(len(rows), table.shape[1])
     return embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
@@ -359,7 +359,7 @@ def pair_signal(h, labels, layer, batch, generator):
     -------
     signal : Signal
         If the layer reads the label, positive and negative share their inputs and `dZ` is the sum
-        of both gradients; else both have rows of their own and `du` is None.
+        of both gradients; otherwise each has its own rows and `du` is None.
     """
     rule, n = batch.rule, len(batch.y)
     g_pos, g_neg = rule.goodness(h).chunk(2)
@@ -381,7 +381,7 @@ def pair_signal(h, labels, layer, batch, generator):
 def _gated_gradient(goodness, h, dg):
     """Return the gradient with respect to the pre-activations; may overwrite `h`.
 
-    `h` has shape (..., n_units), `dg` (...). Where a unit is silent, so is its signal.
+    `h` has shape (..., n_units), `dg` (...). The gradient is 0 where a unit is silent.
     """
     if hasattr(goodness, "gradient_factor"):  # the gate is built into a multiple of h
         return h.mul_((dg * goodness.gradient_factor(h.shape[-1])).unsqueeze(-1))
@@ -442,7 +442,7 @@ def _learn_head(network, passes, y, weight):
 def _peer_pull(h_pos, running_mean, rule, share):
     """Return the gradient of the peer term with respect to each positive's activities, (m,)."""
     running_mean.mul_(0.9).add_(share.mean(h_pos), alpha=0.1)
-    # Not gated by the rectifier: the pull reaches units that are dead.
+    # Not multiplied by the derivative of the ReLU, so that the pull also reaches dead units.
     n_units = h_pos.shape[1]
     factor = 2 / n_units
     if hasattr(rule.goodness, "gradient_factor"):

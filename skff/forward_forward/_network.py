@@ -1,13 +1,14 @@
-"""The network: layers that read a label, and which class wins.
+"""The network: layers that read a label, and which class has the highest goodness.
 
 With features x, their training mean m and one fixed scale s, the first layer reads
 ``f_0 = s (x - m)``. Layer l computes ``Z = W f + b`` from its inputs and, under label c, the
 activities ``h(c) = relu(Z + u[c])`` with the label shifts ``u = a L``. Its goodness of c is that of
-h(c). What goes up is normalised, ``n(h) = h / rms(h)``, which hides the goodness:
+h(c). The next layer receives normalized activities, ``n(h) = h / rms(h)``, which do not show the
+goodness:
 
-- where every layer reads the label, ``n(relu(Z + mean_c u[c]))``, the same for all labels: one pass
-  through this *trunk* serves them all;
-- where only the first layer does, n(h(c)): the layers above it run once per label.
+- if every layer reads the label, ``n(relu(Z + mean_c u[c]))``, which is the same for all labels, so
+  that one pass through this *trunk* serves all labels;
+- if only the first layer does, n(h(c)), so that the layers above it run once per label.
 """
 
 import math
@@ -31,17 +32,17 @@ from skff.forward_forward._torch import (
     computing,
 )
 
-SCRATCH_ELEMENTS = 2**22  # activities computed at once for prediction: 16 MB of float32
-CACHE_ELEMENTS = 2**21  # what is written and read again soon: 8 MB
+SCRATCH_ELEMENTS = 2**22  # activities computed at once in prediction: 16 MB of float32
+CACHE_ELEMENTS = 2**21  # values that are written and soon read again: 8 MB
 CLASS_BLOCK = 64
 NARROW = 16  # units
 FEW_ROWS = 8
-SMALLEST_NORM = 1e-8  # of activities; silent ones are not divided by zero
+SMALLEST_NORM = 1e-8  # of activities, to avoid dividing by zero if all units are silent
 FARTHEST = 1e4  # root mean square of inputs over the largest in training: its goodness has 8 digits
 
 
 def rms_normalize(h, norm=None):
-    """Divide each row by its root mean square, so that a layer cannot read the goodness below.
+    """Divide each row by its root mean square, so that the next layer cannot read the goodness.
 
     Parameters
     ----------
@@ -62,8 +63,9 @@ def rms_normalize(h, norm=None):
 
 def _affine(f, weight, bias):
     """Compute ``f W' + b``, each row whatever the others are."""
-    # MKL rounds products of few rows unlike those of many, and a product of few columns by the
-    # place of a row among the others: padded, a row's result depends on that row alone.
+    # MKL rounds products of few rows differently from those of many rows, and in a product of few
+    # columns the rounding depends on the position of a row. With padding, the result of a row
+    # depends on that row only.
     n_rows, n_units, pad = len(f), len(bias), torch.nn.functional.pad
     if n_rows < FEW_ROWS:
         f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
@@ -74,7 +76,7 @@ def _affine(f, weight, bias):
 
 
 class Layer:
-    """A dense layer with a goodness, which may read the label beside its inputs.
+    """A dense layer with a goodness, which may read the label in addition to its inputs.
 
     Another kind of layer needs the same methods: `pre_activations`, `label_shifts`, `upward`,
     `tensors` and `set_gradients`.
@@ -96,7 +98,7 @@ class Layer:
         self.bias = bias
         self.label_weight = label_weight
         self.label_amplitude = label_amplitude
-        self.rounded = None  # the weight in bfloat16, while a trainer wants it
+        self.rounded = None  # the weight in bfloat16, while a trainer needs it
 
     @property
     def n_units(self):
@@ -104,7 +106,7 @@ class Layer:
         return len(self.bias)
 
     def tensors(self):
-        """Return what the layer learns: weight, bias and label weights if it has some."""
+        """Return the learned tensors: weight, bias and, if there are any, label weights."""
         own = [self.weight, self.bias]
         return own if self.label_weight is None else [*own, self.label_weight]
 
@@ -122,8 +124,8 @@ class Layer:
         return self.label_weight * self.label_amplitude
 
     def upward(self, Z):
-        """Compute what goes up under the neutral label, (n, n_units), from `pre_activations`."""
-        # Every label unit at 1 / n_classes of its amplitude says nothing about the class.
+        """Compute the next layer's inputs, under the neutral label, (n, n_units), from Z."""
+        # Neutral label: every label unit has 1 / n_classes of its amplitude.
         if self.label_weight is None:
             return rms_normalize(Z.relu())
         return rms_normalize(add_relu(Z, self.label_shifts().mean(0)))
@@ -152,16 +154,16 @@ class Layer:
 
 
 class Network:
-    """Layers, what is fixed about them at `fit`, and what can be computed from them.
+    """The layers, the settings fixed at `fit`, and the computations of prediction.
 
     Parameters
     ----------
     layers : list of Layer
         The first one reads the label; either all others do, too, or none.
     center : Tensor of shape (n_kept,)
-        What is subtracted from the kept features, m.
+        Mean m that is subtracted from the kept features.
     input_scale : float
-        Factor s on them.
+        Factor s on the centred features.
     largest_input : float
         Largest root mean square of a training sample's inputs f_0; their mean is 1.
     overlay : callable
@@ -169,7 +171,7 @@ class Network:
     goodness : callable
         Activities (n, n_units) -> goodness (n,).
     skip_first : bool, default=False
-        Whether the goodness of the first layer does not count.
+        Whether to leave the first layer out of the summed goodness.
     probability_scale : float, default=1.0
         Factor on the mean goodness of the layers in the softmax of the probabilities.
     head : list of Tensor, default=()
@@ -264,7 +266,7 @@ class Network:
 
     @property
     def device(self):
-        """Where the weights are."""
+        """Device of the weights."""
         return self.center.device
 
     @property
@@ -296,8 +298,8 @@ class Network:
     def inputs(self, x):
         """Return kept features as the first layer reads them for a prediction, f_0.
 
-        A sample so far from the training samples that float32 would not hold its goodness is
-        brought nearer, in the same direction.
+        A sample so far from the training samples that its goodness would overflow float32 is moved
+        closer, in the same direction.
 
         Parameters
         ----------
@@ -314,7 +316,7 @@ class Network:
         f = self.rescale(x)
         size = torch.linalg.vector_norm(f, dim=1).cpu().double().div_(math.sqrt(f.shape[1]))
         farthest = FARTHEST * self.largest_input
-        is_far = ~(size <= farthest)  # what overflows is far, too
+        is_far = ~(size <= farthest)  # also True if the size overflows
         if is_far.any():
             direction = x[is_far.to(x.device)].cpu().double() - self.center.cpu().double()
             norm = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
@@ -322,10 +324,10 @@ class Network:
             size[is_far] = norm.squeeze(1) * (self.input_scale / math.sqrt(f.shape[1]))
         return f, size
 
-    # Which class wins
+    # Scores of the classes
 
     def scores(self, f, n_layers=None, *, use_head=True):
-        """Compute what is largest for the class that wins.
+        """Compute scores that are largest for the predicted class.
 
         Parameters
         ----------
@@ -334,12 +336,12 @@ class Network:
         n_layers : int, default=None
             Layers whose goodness is summed, from the first; None means all.
         use_head : bool, default=True
-            Whether the softmax head decides if there is one.
+            Whether to use the softmax head, if there is one.
 
         Returns
         -------
         scores : Tensor of shape (n, n_classes)
-            Logits of the head, or the goodness summed over the layers that count.
+            Logits of the head, or the goodness summed over the layers used for prediction.
         """
         return self.scores_from(self.layers[0].pre_activations(f), n_layers, use_head=use_head)
 
@@ -372,7 +374,7 @@ class Network:
         return scores if self.head else scores * (scale / n_counted)
 
     def total_goodness(self, g):
-        """Sum the goodness (n_layers, ...) over the layers that count."""
+        """Sum the goodness (n_layers, ...) over the layers used for prediction."""
         return g[self.first_counted(len(g)) :].sum(0)
 
     def first_counted(self, n_layers):
@@ -413,7 +415,7 @@ class Network:
         Parameters
         ----------
         f : Tensor of shape (n, n_kept) or None
-            Output of `rescale`; None where `Z` is known.
+            Output of `rescale`; None if `Z` is given.
         n_layers : int, default=None
             Layers to pass, from the first; None means all.
         Z : Tensor of shape (n, n_units), default=None
@@ -424,9 +426,9 @@ class Network:
         Yields
         ------
         layer : Layer
-            Each in turn.
+            Each layer in turn.
         f : Tensor of shape (n, n_inputs)
-            What it reads, of the type of the first layer's inputs.
+            Its inputs, of the type of the first layer's inputs.
         Z : Tensor of shape (n, n_units)
             Its pre-activations without a label.
         """
@@ -445,7 +447,7 @@ class Network:
         shifts = layer.label_shifts()
         n_classes = min(len(shifts), CLASS_BLOCK)
         n_rows = min(max(1, CACHE_ELEMENTS // (n_classes * layer.n_units)), len(Z))
-        # One buffer for all blocks: memory allocated anew is slower than the arithmetic.
+        # One buffer for all blocks, because allocation is slower than the arithmetic.
         scratch = Z.new_empty(n_classes * n_rows * layer.n_units)
         for g, rows in zip(out.split(n_rows), Z.split(n_rows), strict=True):
             for g_block, block in zip(
@@ -466,9 +468,9 @@ class Network:
                 out[index, :, start : start + len(block)] = self.goodness(h).view(len(Z), -1)
 
     def head_inputs(self, passes):
-        """Return what the softmax head reads, (n, n_inputs), from what `trunk` yielded.
+        """Return the inputs of the softmax head, (n, n_inputs), from the items of `trunk`.
 
-        The normalised activities of all layers but the first, unless it is the only one.
+        These are the normalized activities of all layers but the first, unless it is the only one.
         """
         layer, _, Z = passes[-1]
         above = [f for _, f, _ in passes[2:]] + [layer.upward(Z)]
@@ -483,7 +485,7 @@ class Network:
     def compute(self, X, function, dim=0, *, finish=lambda chunk: chunk):
         """Apply a function of the first layer's inputs to samples, within bounded memory.
 
-        Where even that is not there, fewer samples are taken at once: the output is the same.
+        If memory runs out, fewer samples are processed at once; the output is the same.
 
         Parameters
         ----------
@@ -505,12 +507,12 @@ class Network:
         Raises
         ------
         ValueError
-            If numbers overflow.
+            If values overflow.
 
         Warns
         -----
         ScaleWarning
-            If samples are far from where the training samples were.
+            If samples are far from the training samples.
         """
         output, largest = None, 0.0
 
@@ -550,18 +552,18 @@ class Network:
     # Copies and pickles
 
     def state(self):
-        """Return copies of what training changes: all tensors and the probabilities' scale."""
+        """Return copies of all that training changes: tensors and the scale of probabilities."""
         tensors = [tensor.clone() for tensor in self.tensors()]
         return {"tensors": tensors, "probability_scale": self.probability_scale}
 
     def restore(self, state):
-        """Take over a `state` of a network of the same sizes, in place."""
+        """Adopt the `state` of a network of the same sizes, in place."""
         for mine, theirs in zip(self.tensors(), state["tensors"], strict=True):
             mine.copy_(theirs)
         self.probability_scale = state["probability_scale"]
 
     def to(self, device):
-        """Return a copy whose weights are on `device`; also where it is the same."""
+        """Return a copy whose weights are on `device`, even if they already are."""
         return _with_tensors(self, partial(_copy_to, device=device))
 
     def permuted(self, rng):

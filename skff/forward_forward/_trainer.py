@@ -30,7 +30,7 @@ def cooldown(progress):
 def inverse_sqrt(n_updates):
     """Keep the learning rate for 1,000 updates, then let it decay as 1 / sqrt(n_updates).
 
-    For a training whose end is not known.
+    This schedule suits training whose end is not known in advance.
     """
     return math.sqrt(STEADY_UPDATES / max(n_updates, STEADY_UPDATES))
 
@@ -39,17 +39,17 @@ SCHEDULES = {"constant": constant, "cooldown": cooldown}
 
 
 def draw_streams(generator, n_streams):
-    """Return generators whose draws do not depend on how much the others draw.
+    """Return generators whose draws do not depend on how many numbers the others draw.
 
-    So what a layer learns does not depend on the layers above it, nor on the process that it
-    learns in.
+    What a layer learns therefore does not depend on the layers above it, or on the process that
+    trains it.
 
     Parameters
     ----------
     generator : torch.Generator or None
-        Seeds them with one draw; None stands for torch's own, for all of them.
+        Seeds the streams with one draw; None uses torch's global generator for all of them.
     n_streams : int
-        Their number; the first ones are the same however many follow.
+        Number of streams; the first ones are the same however many follow.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def draw_streams(generator, n_streams):
 
 
 class Trainer:
-    """Some layers of a network with their optimizer: what training goes on from.
+    """Some layers of a network with their optimizer: all state that training needs to continue.
 
     Parameters
     ----------
@@ -77,17 +77,17 @@ class Trainer:
     solver : AdamW or SGD
         A value of `SOLVERS`, or one of the same form.
     learning_rate : float
-        Of the layers, before the schedule.
+        Learning rate of the layers, before the schedule.
     weight_decay : float, default=0.0
-        Of the layers. Decoupled; spares the biases.
+        Weight decay of the layers; decoupled, and not applied to the biases.
     precision : {"highest", "high", "medium"}, default="highest"
-        "medium" multiplies in bfloat16 where the processor does.
+        "medium" multiplies in bfloat16 if the processor supports it.
     head : Softmax, default=None
-        Settings of the network's softmax head if it learns too.
+        Settings of the network's softmax head, if it is trained too.
     average : Network, default=None
-        Of the same sizes; becomes a mean of the network after all updates, which weighs the k-th
-        as the fourth power of k. It is to the network what a fallen learning rate would be,
-        whenever training stops.
+        Network of the same sizes that becomes a mean of the network over all updates, in which the
+        k-th update is weighted by the fourth power of k. It has the effect of a decayed learning
+        rate, whenever training stops.
     team : Alone, DataParallel or LayerParallel, default=ALONE
         The processes that share the work.
 
@@ -146,19 +146,19 @@ class Trainer:
         data : TrainingData
             Samples, encoded labels and weights.
         rule : LearningRule
-            What the layers learn from.
+            Goodness, loss and negatives of the layers.
         batch_size : int
             Samples per update.
         schedule : callable
-            Share of the epoch that is done, in [0, 1) -> factor on the learning rate.
+            Completed share of the epoch, in [0, 1) -> factor on the learning rate.
 
         Returns
         -------
         loss : list of float
             Mean loss of the samples per updated layer, then of the softmax head if it learns.
         win_share : list of float
-            Share of samples whose positive has more goodness than their negatives, and of those
-            that the head classifies correctly.
+            Share of samples whose positive has a higher goodness than their negatives, for each
+            layer, and then the share that the head classifies correctly.
         """
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
         streams = draw_streams(self.generator, 1 + self.network.n_layers)
@@ -194,7 +194,7 @@ class Trainer:
         return [tensor for group in self.optimizer.param_groups for tensor in group["params"]]
 
     def tensors(self, layers, head):
-        """Return what training changes of some layers, and of the head, but for the optimizer."""
+        """Return the tensors of some layers and the head that training changes."""
         networks = [network for network in (self.network, self.average) if network is not None]
         return [
             tensor
@@ -203,7 +203,7 @@ class Trainer:
         ] + [self.peers[layer] for layer in layers]
 
     def state(self):
-        """Return copies of what an update changes beside the networks."""
+        """Return copies of everything that an update changes, except the networks."""
         return {
             "n_updates": self.n_updates,
             "generator": self.generator.get_state(),
@@ -212,7 +212,7 @@ class Trainer:
         }
 
     def restore(self, state):
-        """Take over a `state` of a trainer of the same layers; the state is used up."""
+        """Adopt the `state` of a trainer of the same layers; the state must not be reused."""
         self.n_updates = state["n_updates"]
         self.generator.set_state(state["generator"])
         for mine, theirs in zip(self.peers, state["peers"], strict=True):
@@ -220,7 +220,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def state_after_a_step(self):
-        """Return a state such as this trainer has after an update, of unspecified values."""
+        """Return a state with the shapes of this trainer's after an update, and any values."""
         other = self.copy()
         for tensor in other.learned():
             tensor.grad = torch.zeros_like(tensor)
@@ -228,7 +228,7 @@ class Trainer:
         return other.state()
 
     def copy(self):
-        """Return a trainer that goes on from here and leaves this one as it is."""
+        """Return a copy that continues from the current state; this trainer is not changed."""
         new = copy.copy(self)
         new.network = self.network.to(self.network.device)
         new.average = self.average and self.average.to(self.network.device)
@@ -251,7 +251,7 @@ class Trainer:
 
     @contextmanager
     def _rounded_weights(self):
-        """Keep weights rounded to bfloat16 beside the layers' own; give the type of inputs."""
+        """Keep copies of the layers' weights in bfloat16; yield the type of the inputs."""
         if self.precision != "medium" or not multiplies_bfloat16(self.network.device):
             yield torch.float32
             return
@@ -269,12 +269,12 @@ class Trainer:
         settings.append((self.head_learning_rate, self.head_weight_decay))
         for group, (rate, decay) in zip(self.optimizer.param_groups, settings, strict=False):
             group["lr"] = rate * factor
-            if decay:  # ours for both solvers: torch couples that of SGD to the gradient
+            if decay:  # not torch's, which for SGD is coupled to the gradient
                 for tensor in group["params"]:
                     if tensor.ndim == 2 and tensor.grad is not None:
                         tensor.mul_(1 - group["lr"] * decay)
         self.optimizer.step()
-        self.optimizer.zero_grad()  # before the next gradients take as much memory again
+        self.optimizer.zero_grad()  # frees memory before the next gradients are computed
         for layer in self.layers:
             layer = self.network.layers[layer]
             if layer.rounded is not None:
@@ -286,14 +286,14 @@ class Trainer:
                 mean.lerp_(now, share)
 
     def _clear_denormal_moments(self):
-        # Moments of units that died decay into denormal numbers, where arithmetic is slow.
+        # Moments of dead units decay to denormal numbers, with which arithmetic is slow.
         for state in self.optimizer.state.values():
             for moment in state.values():
                 if isinstance(moment, torch.Tensor) and moment.ndim > 0:
                     moment.masked_fill_(moment.abs() < 1e-30, 0.0)
 
     def __getstate__(self):
-        layers = [self.layers.start, self.layers.stop]  # skops does not know ranges
+        layers = [self.layers.start, self.layers.stop]  # skops cannot store ranges
         state = tree_map(as_numpy, self.state())
         state = vars(self) | state | {"scratch": Scratch(), "layers": layers}
         return {name: value for name, value in state.items() if name != "team"}

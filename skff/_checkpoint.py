@@ -82,8 +82,8 @@ class CheckpointFile:
             _files.write(self.path, f"{self.kind} checkpoint", arrays, document)
         except OSError as error:
             warnings.warn(
-                f"Could not write checkpoint={self.path!r}: {error}. The {self.kind} goes on; the "
-                "file, if there is one, is of an earlier moment.",
+                f"Could not write checkpoint={self.path!r}: {error}. The {self.kind} continues; "
+                "an existing file is from an earlier moment.",
                 stacklevel=2,
             )
 

@@ -169,8 +169,8 @@ def _describe_object(value, inner):
         reduced = value.__reduce_ex__(4)
     except Exception as error:
         raise ValueError(
-            f"Got an object of type {_name(cls)}, but expected one that can be pickled, so that it "
-            f"can be told from others: {error}"
+            f"Got an object of type {_name(cls)}, but expected one that can be pickled, so that "
+            f"it can be compared: {error}"
         ) from error
     if isinstance(reduced, str):  # the name of a global
         return f"{_name(cls)} {reduced}"

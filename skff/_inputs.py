@@ -16,7 +16,7 @@ def refuse_masked(name, values):
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(
             f"Got {name} with {np.ma.count_masked(values)} masked values, but expected none: "
-            f"nothing would know of the mask. Set them, as in {name}.filled(0), or leave their "
+            f"masks are ignored. Set them, as in {name}.filled(0), or leave their "
             "samples out."
         )
 

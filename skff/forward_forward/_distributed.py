@@ -213,9 +213,9 @@ class Ranks:
         except RuntimeError as error:
             raise RuntimeError(
                 f"Got no answer from another process on rank {self.rank} of {self.size}, but "
-                "expected all of them to train along: one has ended or failed, or is later than "
-                "the timeout of the process group. The classifier is as it was before the call; "
-                f"start all processes anew. ({str(error).splitlines()[0]})"
+                "expected all of them to take part: one has ended or failed, or exceeds the "
+                "timeout of the process group. The classifier is as it was before the call; "
+                f"restart all processes. ({str(error).splitlines()[0]})"
             ) from error
 
 

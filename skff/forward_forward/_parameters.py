@@ -94,12 +94,13 @@ def check(estimator):
         raise ValueError(
             f"Got negatives={estimator.negatives!r} with readout={estimator.readout!r} and "
             f"training={estimator.training!r}, but expected readout='softmax' and "
-            "training='simultaneous': these negatives come from a softmax head that learns along."
+            "training='simultaneous': these negatives come from a softmax head that is trained at "
+            "the same time."
         )
     if estimator.parallel is not None and estimator.keep_interrupted:
         raise ValueError(
             f"Got keep_interrupted=True with parallel={estimator.parallel!r}, but expected False: "
-            "processes are not interrupted at the same moment. Set a checkpoint to go on from."
+            "processes are interrupted at different moments. Set a checkpoint to resume from."
         )
     if estimator.parallel == "layers":
         _check_layers_apart(estimator, needs)
@@ -174,7 +175,8 @@ def learning_rule(estimator):
     if not compares_all(loss) and negatives == "all":
         raise ValueError(
             f"Got negatives='all' with loss={estimator.loss!r} and overlay={overlay!r}, but "
-            "expected drawn negatives: a pair loss sees one wrong label. Set negatives='hard', or "
+            "expected drawn negatives: a pair loss compares with one wrong label. Set "
+            "negatives='hard', or "
             "overlay='layerwise' and loss='cross_entropy' to compare all labels."
         )
     if compares_all(loss):

@@ -90,9 +90,9 @@ def warn_of_scale(X, keep, center, norm, names):
         blocks = (keep(block) - center for block in X.blocks(FEWEST_LOOKED_AT))
         farthest = np.concatenate([np.linalg.norm(block, axis=1) for block in blocks]).argmax()
         warn(
-            f"Got X with samples, such as number {farthest}, so far from the others that these "
-            f"seem all alike: half of them differ by less than {apart:.2g}, but the mean distance "
-            f"from their mean is {norm:.2g}. Correct or clip these samples, or scale with "
+            f"Got X with samples, such as number {farthest}, so far from the others that all "
+            f"others look alike: half of them differ by less than {apart:.2g}, but the mean "
+            f"distance from their mean is {norm:.2g}. Correct or clip these samples, or scale with "
             "RobustScaler.",
             ScaleWarning,
         )
@@ -102,7 +102,7 @@ def warn_of_scale(X, keep, center, norm, names):
         features = np.sort(keep(np.arange(X.shape[1])[np.newaxis])[0][largest])
         warn(
             f"Got X with over 99 % of its variance in {_enumerate(features, names)}, so that the "
-            "network hardly sees the other features. Scale them before, for example with "
+            "other features have almost no influence. Scale the features first, for example with "
             "StandardScaler in a Pipeline.",
             ScaleWarning,
         )
@@ -130,9 +130,9 @@ def warn_of_strange_samples(distance, largest):
     """
     if not distance <= STRANGE * largest:
         warn(
-            f"Got samples {distance / largest:.2g} times as far from the training samples' mean as "
-            "any of those: predictions for them are extrapolations. Is X scaled as it was at fit, "
-            "pixels to [0, 1] for example?",
+            f"Got samples {distance / largest:.2g} times as far from the training samples' mean "
+            "as any training sample: predictions for them are extrapolations. Is X scaled as it "
+            "was at fit, pixels to [0, 1] for example?",
             ScaleWarning,
         )
 

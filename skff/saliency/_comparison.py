@@ -188,7 +188,9 @@ def _shared_pixels(first, second):
     is_shared = np.isfinite(first) & np.isfinite(second)
     for one in (first[is_shared], second[is_shared]):
         if len(one) < 2 or np.ptp(one) == 0:
-            raise ValueError("Got a constant map, but expected one that gives pixels an order.")
+            raise ValueError(
+                "Got a constant map, but expected one that defines an order of the pixels."
+            )
     return is_shared
 
 
@@ -423,7 +425,7 @@ def _check_estimators(estimators):
     check_parameters({"estimators": [list, tuple]}, {"estimators": estimators})
     if len(estimators) < 2:
         raise ValueError(
-            f"Got {len(estimators)} estimators, but expected at least 2: spread takes two runs."
+            f"Got {len(estimators)} estimators, but expected at least 2: a spread needs two runs."
         )
     return list(estimators)
 

@@ -116,7 +116,7 @@ def choose_engine(task, name="auto"):
         raise ValueError(
             f"Got target_precision={task.stopping.target_precision} with the score "
             f"{next(iter(task.scores))!r} and engine={name!r}, but expected accuracy and an engine "
-            "that counts correct predictions: windows are settled by these."
+            "that counts correct predictions: the sequential mode needs these counts."
         )
     if task.other_scores and name not in ("auto", "score"):
         raise ValueError(
@@ -132,7 +132,7 @@ def choose_engine(task, name="auto"):
             "another batch, but expected none to depend on the batch"
         )
         if task.stopping is not None:
-            raise ValueError(f"{reason}: windows can then not stop early, unset target_precision.")
+            raise ValueError(f"{reason}: windows can then not stop early; unset target_precision.")
         _refuse(name, reason, "score")
         return "score", score
     if name in ("auto", "incremental"):

@@ -401,12 +401,12 @@ class ADSExplainer(BaseEstimator):
             raise ValueError(
                 f"Got refine={self.refine!r} with groups, separate channels or "
                 f"scoring={self.scoring!r}, but expected windows, channels='joint' and accuracy "
-                "alone: finer windows go where the coarse ones are significant."
+                "alone: finer windows are used where coarse windows are significant."
             )
         if self.top_k is not None and self.target_precision is None:
             raise ValueError(
-                f"Got top_k={self.top_k} without target_precision, but expected both: it is a "
-                "question of the sequential mode."
+                f"Got top_k={self.top_k} without target_precision, but expected both: top_k only "
+                "applies to the sequential mode."
             )
         make_scores(self.estimator, self.scoring, counts_labels=False)
         check_fitted(self.estimator)
@@ -456,7 +456,7 @@ class ADSExplainer(BaseEstimator):
             if data.weight is not None:
                 raise ValueError(
                     "Got sample_weight with target_precision, but expected none: the sequential "
-                    "mode counts samples."
+                    "mode does not support weights."
                 )
             seed = int(rng.randint(2**31 - 1))
             stopping = StoppingRule(self.target_precision, self.top_k, self.alpha, seed)
@@ -567,8 +567,8 @@ def check_explainer(explainer):
     if explainer.target_precision is not None or explainer.refine is not None:
         raise ValueError(
             f"Got an explainer with target_precision={explainer.target_precision} and "
-            f"refine={explainer.refine}, but expected None for both: what is compared has to be "
-            "measured on the same samples, everywhere."
+            f"refine={explainer.refine}, but expected None for both: comparisons need all regions "
+            "measured on the same samples."
         )
 
 

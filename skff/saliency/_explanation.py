@@ -241,8 +241,8 @@ class ADSExplanation:
         folds, p_values = map(self._check_tested, (self.fold_importances, self.p_values))
         if (np.isfinite(p_values) & ~np.isfinite(self.importances)).any():
             raise ValueError(
-                "Got method='max-t' for a map of `refine`, but expected 'bh', 'by' or 'holm': some "
-                "pixels were not measured, as the same samples gave no reason to."
+                "Got method='max-t' for a map of `refine`, but expected 'bh', 'by' or 'holm': "
+                "some pixels were not measured with fine windows."
             )
         first, tests = self._tests()
         sums = _fold_sums(folds.reshape(len(folds), -1)[:, first], self.fold_weights)

@@ -93,7 +93,7 @@ def run(work, calls, *, n_jobs):
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             warnings.warn(
                 f"Lost workers after {n_done} of {len(calls)} blocks: the others are computed "
-                f"anew. {reason}",
+                f"again. {reason}",
                 stacklevel=2,
             )
 

@@ -153,7 +153,7 @@ def _read_array(X):
 def _check_targets(y, n_samples):
     """Return `y` as an array with one row per sample."""
     if y is None:
-        raise ValueError("Got y=None, but expected the true targets: ADS compares scores.")
+        raise ValueError("Got y=None, but expected the true targets: ADS computes scores.")
     y = np.asarray(y)
     if y.ndim == 0 or len(y) != n_samples:
         n_targets = "a single value" if y.ndim == 0 else f"{len(y)} values"

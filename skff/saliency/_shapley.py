@@ -339,7 +339,7 @@ def _enumerate(game):
     if n_players > LARGEST_EXACT:
         raise ValueError(
             f"Got method='exact' with {n_players} regions, but expected at most {LARGEST_EXACT}: "
-            f"their 2^{n_players} coalitions would all be scored. Use method='permutation'."
+            f"their 2^{n_players} coalitions would all have to be scored. Use method='permutation'."
         )
     codes = np.arange(2**n_players)
     shown = codes[:, None] >> np.arange(n_players) & 1 == 1  # (n_coalitions, n_players)

@@ -595,7 +595,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(keep, tmp_path, monkeypa
     clf = tiny_classifier(**params, **more)
     message, is_out = interrupted(clf, data, monkeypatch, call=4)
     assert is_out is not keep  # a script that should stop does
-    assert f"goes on from there with checkpoint={tmp_path / 'fit'!r}." in message
+    assert f"resumes from there with checkpoint={tmp_path / 'fit'!r}." in message
     assert len(clf.history_) == 3
     kept = clf.predict_proba(data[0])
     with monkeypatch.context() as patch:

@@ -611,8 +611,8 @@ class FFClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         last = self.history_[-1]
         layers = [layer + 1 for layer in last["layers"]]
         message = (
-            f"Training was interrupted: the classifier has the state after epoch {last['epoch']} "
-            f"of {f'layers {layers}' if layers else 'the readout'}."
+            f"Training was interrupted: the classifier is as it was after epoch {last['epoch']} of "
+            f"{f'layers {layers}' if layers else 'the readout'}."
         )
         if self.checkpoint is not None:
             message += f" The same fit resumes from there with checkpoint={self.checkpoint!r}."

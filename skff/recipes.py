@@ -161,14 +161,14 @@ BAKHSHI_2024 = Recipe(
     measured="2.96 % on MNIST and 13.54 % on Fashion-MNIST, one seed",
 )
 
-# The code smooths gradients over the batches with weights that sum to 1, a momentum of 0.9 has
-# weights that sum to 10. So the rates are a tenth of the code's, and the decays, of which the code
-# takes 0.01 * 0.001 and 0.1 * 0.003 per update, ten times as large.
+# Hinton's code averages gradients over batches with weights that sum to 1, whereas with a momentum
+# of 0.9 they sum to 10. The learning rates are therefore a tenth of the code's, and the weight
+# decays (0.01 * 0.001 and 0.1 * 0.003 per update in the code) ten times as large.
 HINTON_2022 = Recipe(
     parameters={
         "hidden_layer_sizes": (2000, 2000, 2000, 2000),
         "overlay": "replace",
-        # Of the image's norm: MNIST's are 9.2 on average, and the label's pixel is white.
+        # Relative to the norm of an image, 9.2 on average for MNIST; the label is a white pixel.
         "label_scale": 0.11,
         "center": False,
         "goodness": ExcessSquare(),
@@ -188,11 +188,11 @@ HINTON_2022 = Recipe(
     source=(
         "G. Hinton, 'The Forward-Forward Algorithm: Some Preliminary Investigations', "
         "arXiv:2212.13345, 2022, section 3.3 (supervised learning of MNIST), and the Matlab code "
-        "published with it, which sets what the paper leaves open: images scaled to the same norm, "
+        "published with it for details that the paper leaves open: images scaled to the same norm, "
         "a label as strong as a white pixel, a threshold at the layer's width on the sum of "
-        "squares, hard negatives, rates, decays and the pull towards peers, here in the terms of "
-        "`FFClassifier`. The softmax head predicts; `layer_goodness` of all layers but the first "
-        "gives the other readout."
+        "squares, hard negatives, learning rates, weight decays and peer normalization, expressed "
+        "as parameters of `FFClassifier`. Predictions come from the softmax head; the sum of "
+        "`layer_goodness` over all layers but the first is the other readout."
     ),
     claim=(
         "1.36 % on MNIST after 60 epochs; with three layers of 1,000 units and 100 epochs a public "
@@ -203,7 +203,7 @@ HINTON_2022 = Recipe(
 
 DEFAULT = Recipe(
     parameters={},
-    source="Nothing set: the defaults of FFClassifier.",
+    source="The defaults of FFClassifier.",
 )
 
 ACCURATE = Recipe(
@@ -214,8 +214,8 @@ ACCURATE = Recipe(
         "max_iter": 30,
     },
     source=(
-        "What validation images chose for two layers of 500 units; on MNIST a label smoothing of "
-        "0.05 was as good within the spread of the seeds."
+        "Settings chosen on validation images for two layers of 500 units. On MNIST, a label "
+        "smoothing of 0.05 was equally good within the spread over seeds."
     ),
 )
 

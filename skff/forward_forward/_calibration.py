@@ -17,10 +17,11 @@ WIDEST = 100.0  # of the scale in which to look, over that of the loss
 def probability_scale(network, rule, data, generator):
     """Return the factor on the mean goodness in the softmax of the class probabilities.
 
-    A loss without label smoothing is calibrated by its own `scale`. Smoothed targets leave the
-    layers less sure than they should be, while on training samples, which they know, they may be
-    too sure. So the scale is the geometric mean of the loss's own and of the most likely one on
-    training samples with half of their features hidden, if that is larger.
+    For a loss without label smoothing, its own `scale` gives calibrated probabilities. Label
+    smoothing makes the layers underconfident, but on the samples they were trained on they may be
+    overconfident. The result is therefore the geometric mean of the loss's own scale and the
+    maximum-likelihood scale on training samples with half of their features hidden, if that is
+    larger.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who hears of each epoch: the history, the screen and scikit-learn's callbacks."""
+"""Reports of each epoch: to the history, the screen and scikit-learn's callbacks."""
 
 from contextlib import contextmanager
 

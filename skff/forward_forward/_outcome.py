@@ -1,4 +1,4 @@
-"""Whether a training ended well: what the network makes of its own training samples."""
+"""Whether training succeeded, judged by the network's predictions for its training samples."""
 
 import math
 
@@ -8,11 +8,11 @@ from sklearn.exceptions import ConvergenceWarning
 from skff._warnings import warn
 from skff.forward_forward._scale import some_rows
 
-FEWEST = 20  # samples that say something
-FEWEST_BY_CHANCE = 5  # right by chance, so that their lack says something
+FEWEST = 20  # samples needed for a judgement
+FEWEST_BY_CHANCE = 5  # expected correct predictions by chance, needed for a judgement
 ENOUGH_UPDATES = 100
-POOR = 0.5  # share of what chance leaves to be gained
-# Log-loss over that of equal probabilities; at first some goodness functions differ by much.
+POOR = 0.5  # gain over chance, as a share of the largest possible gain
+# Log-loss relative to equal probabilities; it may be large at first, depending on the goodness.
 LITTLE_BETTER, BAD, ABSURD, ABSURD_AT_FIRST = 0.99, 2.0, 100.0, 1000.0
 ROUNDING = 1e-9
 
@@ -20,21 +20,21 @@ ROUNDING = 1e-9
 def warn_of_outcome(estimator, network, samples, *, n_updates):
     """Warn if the network fits up to 256 of its training samples no better than chance.
 
-    That is: for most samples it has no preference, or its labels agree with theirs no more often
-    than they would if shuffled and its probabilities are no better than equal ones, or the labels
-    gain less than half of what chance leaves and the probabilities are worse than equal ones, or
-    the probabilities are absurd.
+    The cases are: no label is preferred for most samples; the predicted labels are no better than
+    shuffled ones and the probabilities no better than equal ones; the accuracy gain over chance is
+    less than half of what is possible and the probabilities are worse than equal ones; or the
+    log-loss is extremely large.
 
     Parameters
     ----------
     estimator : FFClassifier
-        Whose parameters are to be changed.
+        Estimator whose parameters the warning names.
     network : Network
         Trained.
     samples : tuple of (X, y, weight)
         See `Task`.
     n_updates : int
-        Number of updates of each layer; after less than 100 a network need not know anything yet.
+        Number of updates of each layer; with fewer than 100 a network may not have learned much.
     """
     X, y, weight = samples
     rows = some_rows(X)

@@ -1,4 +1,4 @@
-"""The door to fast predictions under occlusion, and whether it can be trusted."""
+"""Access to an estimator's fast predictions under occlusion, and whether they can be trusted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn.preprocessing import (
 
 from skff.saliency._samples import FixedFill
 
-# They transform every feature on its own, so that hiding a feature before is hiding it after.
+# They transform every feature separately, so hiding a feature before or after is the same.
 FEATURE_WISE = {
     MaxAbsScaler,
     MinMaxScaler,
@@ -37,13 +37,13 @@ Transformer = TypeVar("Transformer", bound=type)
 
 @runtime_checkable
 class OcclusionPredictor(Protocol):
-    """What ``estimator.occlusion_predictor(X, fill=fill)`` returns: fast predictions.
+    """Interface of the object that ``estimator.occlusion_predictor(X, fill=fill)`` returns.
 
-    An estimator that can predict faster when only a few features change offers the method
-    ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`, and
-    :class:`~skff.ADSExplainer` then asks the object it returns, which has to be picklable for
-    ``n_jobs``. Its labels are believed only where they agree with ``estimator.predict``: for all
-    samples with nothing hidden, and for some with a few of the windows hidden.
+    An estimator that can predict faster when only a few features change can provide the method
+    ``occlusion_predictor(X, *, fill)``, with `fill` of shape (1, n_features) or that of `X`.
+    :class:`~skff.ADSExplainer` then uses the object that it returns, which must be picklable for
+    ``n_jobs``. It is used only if its labels agree with ``estimator.predict``: for all samples with
+    nothing hidden, and for some samples with a few of the windows hidden.
 
     Examples
     --------
@@ -88,26 +88,26 @@ class OcclusionPredictor(Protocol):
         Returns
         -------
         labels : ndarray of shape (n_windows, n_rows)
-            Those of ``estimator.predict``.
+            The labels that ``estimator.predict`` would give.
         counts : dict of str -> int
-            What the predictor counted about this call; calls are added up as
-            ``explanation.engine_stats``. May be empty. As many labels as it counts as
-            ``"near_ties"`` may differ from those of ``predict``: where two classes' scores agree
-            to rounding, no label is the right one.
+            Counts that the predictor kept during this call; they are summed over calls and appear
+            in ``explanation.engine_stats``. May be empty. As many labels as it counts as
+            ``"near_ties"`` may differ from those of ``predict``: if the scores of two classes agree
+            to within rounding, either label is correct.
         """
 
 
 def register_feature_wise(transformer: Transformer) -> Transformer:
-    """Declare that a transformer treats every feature on its own.
+    """Declare that a transformer treats every feature separately.
 
     The occlusion predictor of the last step of a Pipeline is used only if all steps before it are
-    declared so: scikit-learn's scalers are. Hiding a feature before such a step must be the same
-    as hiding it after the step, with the transformed fill.
+    registered in this way, as scikit-learn's scalers are. Hiding a feature before such a step must
+    give the same result as hiding it after the step, with the transformed fill.
 
     Parameters
     ----------
     transformer : type
-        The class; subclasses are not included. Usable as a decorator.
+        The class; subclasses are not included. The function can be used as a decorator.
 
     Returns
     -------

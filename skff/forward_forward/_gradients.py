@@ -37,6 +37,9 @@ class LearningRule:
     always_used : float, default=0.0
         Strength of the error signal, in units of the batch mean, above which a sample is always
         part of the weights' gradient; see `_draw_samples`. With 0, all samples are used.
+    worth_drawing : int, default=0
+        Smallest number of samples of a batch times weights of a layer for which leaving out samples
+        saves more than drawing them costs.
     """
 
     goodness: Any
@@ -44,6 +47,7 @@ class LearningRule:
     negatives: Any
     peer_normalization: float = 0.0
     always_used: float = 0.0
+    worth_drawing: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ def _learn(layer, f, signal, running_mean, batch):
     layer.set_gradients(f, signal.dZ, signal.rows, signal.db, signal.du)
 
 
-def _draw_samples(strength, rule, generator, share):
+def _draw_samples(strength, n_weights, rule, generator, share):
     """Draw the samples that a layer's weights learn from, with factors that avoid any bias.
 
     A sample with a weak signal is drawn with a probability p proportional to its strength and
@@ -217,6 +221,8 @@ def _draw_samples(strength, rule, generator, share):
     ----------
     strength : Tensor of shape (n,)
         Strength of each sample's signal.
+    n_weights : int
+        Number of weights of the layer.
     rule : LearningRule
     generator : torch.Generator
         Source of randomness.
@@ -237,6 +243,8 @@ def _draw_samples(strength, rule, generator, share):
     """
     # On an accelerator the choice would wait for the device, and the peer term needs all samples.
     if not rule.always_used or rule.peer_normalization or strength.device.type != "cpu":
+        return None, None
+    if share.n_samples * n_weights < rule.worth_drawing:
         return None, None
     strength = share.gather(strength)
     probability = strength.div(strength.mean() * rule.always_used).clamp_(max=1.0)
@@ -293,29 +301,31 @@ def comparison_signal(layer, Z, batch, generator):
             column, comparable = torch.zeros_like(y), _comparable(candidates, y)
         else:
             add_relu(z, shifts.unsqueeze(1), out=h)
-        table = h.view(-1, layer.n_units)
-        g = rule.goodness(table).view(n_columns, len(z)).t().contiguous()  # (n_rows, n_columns)
+        g = rule.goodness(h.flatten(0, 1)).view(n_columns, len(z))
+        g = g.t().contiguous()  # (n_rows, n_columns)
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:
             dg = dg.masked_fill(~comparable, 0.0)
             g = g.masked_fill(~comparable, -torch.inf)
         loss, wins = loss + losses.sum(), wins + (g.argmax(1) == column).sum()
-        samples, factor = _draw_samples(dg.abs().amax(1), rule, generator, share)
+        samples, factor = _draw_samples(
+            dg.abs().amax(1), layer.weight.numel(), rule, generator, share
+        )
         if hasattr(rule.goodness, "gradient_factor"):  # dZ and du are weighted sums of h
             dg = dg * rule.goodness.gradient_factor(layer.n_units)
         else:
             h, dg = _gated_gradient(rule.goodness, h, dg.t()), torch.ones_like(dg)
-            table = h.view(-1, layer.n_units)
-        # Sums of rows of a table, which is h label by label: no tensor as large as h is made.
-        index = _row_numbers(h).t()
         if samples is None:
             drawn.append(torch.arange(rows.start, rows.stop, device=Z.device))
-        else:
+            dZ.append(torch.bmm(dg.unsqueeze(1), h.transpose(0, 1)).squeeze(1))
+            du_columns = torch.bmm(dg.t().unsqueeze(1), h).squeeze(1)
+        else:  # sums of some rows of h, label by label: no tensor as large as h is made
             drawn.append(samples + rows.start)
-            index = index.index_select(0, samples)
+            index = _row_numbers(h).t().index_select(0, samples)
             dg = dg.index_select(0, samples).mul_(factor.unsqueeze(1))
-        dZ.append(_weighted_sums(table, index, dg))
-        du_columns = _weighted_sums(table, index.t(), dg.t())
+            table = h.view(-1, layer.n_units)
+            dZ.append(_weighted_sums(table, index, dg))
+            du_columns = _weighted_sums(table, index.t(), dg.t())
         if is_subset:
             own, labels = (h[0], y) if samples is None else (h[0][samples], y[samples])
             du.index_add_(0, labels, own * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
@@ -370,7 +380,7 @@ def pair_signal(h, labels, layer, batch, generator):
         du = torch.zeros_like(layer.label_weight).index_add_(0, labels, dZ)
         dZ = dZ[:n].add_(dZ[n:])
     strength = torch.maximum(dg_pos.abs(), dg_neg.abs())
-    rows, factor = _draw_samples(strength, rule, generator, batch.share)
+    rows, factor = _draw_samples(strength, layer.weight.numel(), rule, generator, batch.share)
     if rows is not None:
         if du is None:
             rows, factor = torch.cat([rows, rows + n]), factor.repeat(2)

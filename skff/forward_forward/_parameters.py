@@ -23,6 +23,7 @@ FEW_FEATURES = 64
 # Of the mean strength of a batch: two in five samples are drawn once a network has learnt. Held-out
 # images of MNIST and Fashion-MNIST do not tell 0.8 and 1.6 apart.
 ALWAYS_USED = 1.6
+WORTH_DRAWING = 2**23  # multiplications: some tenths of a millisecond
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -189,6 +190,7 @@ def learning_rule(estimator):
         negatives=component(NEGATIVES, negatives),
         peer_normalization=estimator.peer_normalization,
         always_used=ALWAYS_USED,
+        worth_drawing=WORTH_DRAWING,
     )
 
 

@@ -21,7 +21,7 @@ from forward_forward.samples import Recorder, gaussian_classes, weights
 from torch import distributed
 
 from skff import FFClassifier
-from skff.forward_forward import _checkpoint, _distributed, _gradients, _trainer
+from skff.forward_forward import _checkpoint, _distributed, _gradients, _parameters, _trainer
 from skff.forward_forward._checkpoint import CheckpointFile
 from skff.forward_forward._trainer import Trainer
 from skff.forward_forward.augmentation import ImageShift
@@ -61,6 +61,7 @@ def conditions(name):
     """Patch what a case needs to be different."""
     with (
         mock.patch.object(_gradients, "SCRATCH_ELEMENTS", 2000 if name == "blocks" else 2**21),
+        mock.patch.object(_parameters, "WORTH_DRAWING", 0),
         mock.patch.object(_trainer, "multiplies_bfloat16", lambda device: name == "bfloat16"),
     ):
         yield

@@ -416,7 +416,7 @@ def test_gradients_from_drawn_samples_are_right_on_average(every_layer, loss):
 
 
 def draw_samples(strength, rule, generator):
-    return _gradients._draw_samples(strength, rule, generator, Share(len(strength)))
+    return _gradients._draw_samples(strength, 1, rule, generator, Share(len(strength)))
 
 
 def test_strong_samples_are_always_drawn_and_weak_ones_by_their_strength():
@@ -432,6 +432,13 @@ def test_strong_samples_are_always_drawn_and_weak_ones_by_their_strength():
     assert counts[0] == 0
     assert counts[-2:].tolist() == expected[-2:].tolist()
     np.testing.assert_allclose(counts[1:4], expected[1:4], rtol=0.1)
+
+
+def test_samples_of_small_batches_and_layers_are_all_used():
+    strength, generator = torch.arange(100.0), torch.Generator().manual_seed(0)
+    learnt = rule(always_used=0.8, worth_drawing=100)
+    assert draw_samples(strength[:99], learnt, generator) == (None, None)
+    assert len(draw_samples(strength, learnt, generator)[0]) < 100
 
 
 def test_a_batch_in_which_all_samples_count_alike_is_used_whole():

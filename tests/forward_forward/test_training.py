@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils import check_random_state
 
-from skff.forward_forward import _gradients, _trainer
+from skff.forward_forward import _gradients, _parameters, _trainer
 from skff.forward_forward._parameters import resolve_max_iter
 from skff.forward_forward._torch import PRECISIONS
 from skff.forward_forward._trainer import SCHEDULES
@@ -204,6 +204,7 @@ def test_auto_epochs_are_run():
 def test_a_model_of_drawn_samples_comes_close_to_that_of_all(overlay, monkeypatch):
     X, y = gaussian_classes(n_samples=256, spread=0.7)
     params = {"overlay": overlay, "max_iter": 20, "learning_rate_init": 0.01}
+    monkeypatch.setattr(_parameters, "WORTH_DRAWING", 0)
     drawn = tiny_classifier((20, 20), **params).fit(X, y)
     monkeypatch.setattr(_gradients, "_draw_samples", lambda *args: (None, None))
     whole = tiny_classifier((20, 20), **params).fit(X, y)

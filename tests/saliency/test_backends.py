@@ -114,7 +114,7 @@ def test_what_lost_workers_had_not_returned_is_computed_anew(monkeypatch):
     with pytest.warns(UserWarning, match="Lost workers after .* of 5 blocks") as warnings:
         assert list(run(work, [(k,) for k in range(5)], n_jobs=2)) == [10, 11, 14, 19, 26]
     assert [str(w.message).split()[3] for w in warnings] == ["2", "2", "2", "3"]
-    assert str(warnings[0].message).endswith("anew. CancelledError: lost dependencies")
+    assert str(warnings[0].message).endswith("again. CancelledError: lost dependencies")
 
 
 @pytest.mark.filterwarnings("ignore:Lost workers")

@@ -7,10 +7,12 @@ JSON's own scalars stand for themselves; everything else is an object with one f
 import math
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
-from typing import get_type_hints
+from types import NoneType
 
 import numpy as np
 
+# Of a component's settings.
+KINDS = {"int": Integral, "float": Real, "tuple": tuple, "None": NoneType}
 MT19937_WORDS = 624  # of the state of NumPy's RandomState
 
 
@@ -177,18 +179,22 @@ def _decode_component(content, arrays, components):
     if not is_dataclass(component):
         check_fields("a function", content["fields"] or {}, set())
         return component
-    check_fields(f"the component {content['name']!r}", content["fields"], _field_types(component))
+    names = {field.name for field in fields(component)}
+    check_fields(f"the component {content['name']!r}", content["fields"], names)
     settings = {name: decode(node, arrays) for name, node in content["fields"].items()}
-    for name, kind in _field_types(component).items():
-        kind = {int: Integral, float: Real}.get(kind, kind)
-        if not isinstance(settings[name], kind) or isinstance(settings[name], bool):
-            raise ValueError(f"its {content['name']}.{name} is {settings[name]!r}")
+    for field in fields(component):
+        value = settings[field.name]
+        if not isinstance(value, _kinds(field)) or isinstance(value, bool):
+            raise ValueError(f"its {content['name']}.{field.name} is {value!r}")
     return component(**settings)
 
 
-def _field_types(component):
-    types = get_type_hints(component)
-    return {field.name: types[field.name] for field in fields(component)}
+def _kinds(field):
+    """Return the types that a field of a dataclass may have, by the names in its annotation."""
+    # Annotations may be text, which `typing.get_type_hints` would execute.
+    annotation = field.type
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return tuple(KINDS[name.partition("[")[0]] for name in text.split(" | "))
 
 
 _DECODERS = {

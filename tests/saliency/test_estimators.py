@@ -141,7 +141,7 @@ def test_two_jobs_on_a_read_only_memmap_give_the_numbers_of_one(engine, images, 
 
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
 import numpy as np
 from saliency.oracle import FixedClassifier
 from skff.saliency import ADSExplainer
@@ -153,6 +153,8 @@ class Slow(FixedClassifier):
         time.sleep(0.2)
         return np.zeros(len(X), int)
 
+# Shells have their background jobs ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     ADSExplainer(Slow(), engine="score", n_jobs=2).explain(np.ones((200, 8, 8)), np.zeros(200, int))
 except KeyboardInterrupt:

@@ -95,6 +95,7 @@ def _to_and_fro(message):
 
 def measure(run, rank, meet):
     """Join the group of the run, if it has several processes, and measure."""
+    torch.set_flush_denormal(True)  # random data make gradients of backprop so small
     torch.set_num_threads(run["threads"])
     size = run["processes"]
     if size > 1:

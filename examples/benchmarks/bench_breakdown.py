@@ -51,7 +51,8 @@ def main(argv=None):
     print_machine()
     rows = []
     for contestant in CONTESTANTS:
-        rows.append(describe(options, contestant) | measure(options, contestant))
+        run = describe(options, contestant)
+        rows.append(run | measure(run, options.repeats))
         write_results(options.json, rows, ["data", "contestant", "hidden"])
     print_table(*breakdown_table(rows))
     return rows
@@ -86,14 +87,14 @@ def describe(options, contestant):
     }
 
 
-def measure(options, contestant):
+def measure(run, n_repeats):
     """Return milliseconds per batch: of each kind of operation, of the rest, and of all."""
-    X, y, _, _ = load(options.data)
-    n_batches = -(-len(X) // options.batch_size)
-    make(options, contestant, 1).fit(X[:1024], y[:1024])  # loads what is loaded on first use
-    whole = statistics.median(time_epoch(options, contestant, X, y) for _ in range(options.repeats))
+    X, y, _, _ = load(run["data"])
+    n_batches = -(-len(X) // run["batch_size"])
+    make(run, 1).fit(X[:1024], y[:1024])  # loads what is loaded on first use
+    whole = statistics.median(time_epoch(run, X, y) for _ in range(n_repeats))
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        make(options, contestant, 1).fit(X, y)
+        make(run, 1).fit(X, y)
     spent = dict.fromkeys(KINDS, 0.0)
     for event in profiled.key_averages():
         for kind, names in KINDS.items():
@@ -103,25 +104,24 @@ def measure(options, contestant):
     return {"milliseconds": spent | {"rest": whole - sum(spent.values())}, "whole": whole}
 
 
-def make(options, contestant, epochs):
-    """Return a contestant that is to train for some epochs."""
-    settings = describe(options, contestant)["settings"]
+def make(run, epochs):
+    """Return the contestant of a run, which is to train for some epochs."""
     about = {
-        "hidden_layer_sizes": tuple(options.hidden),
-        "batch_size": options.batch_size,
+        "hidden_layer_sizes": tuple(run["hidden"]),
+        "batch_size": run["batch_size"],
         "max_iter": epochs,
         "random_state": 0,
     }
-    if contestant == "torch-lean":
-        return BackpropLoop(**about, **settings)
-    return FFClassifier(**about, **ff_settings(settings))
+    if run["contestant"] == "torch-lean":
+        return BackpropLoop(**about, **run["settings"])
+    return FFClassifier(**about, **ff_settings(run["settings"]))
 
 
-def time_epoch(options, contestant, X, y):
+def time_epoch(run, X, y):
     """Return the seconds of an epoch, without what a fit does before its first."""
     seconds = []
     for epochs in (1, 3):
-        model = make(options, contestant, epochs)
+        model = make(run, epochs)
         start = perf_counter()
         model.fit(X, y)
         seconds.append(perf_counter() - start)

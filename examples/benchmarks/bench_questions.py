@@ -372,13 +372,16 @@ def beside_sage(case):
     yield sage_values(case.mlp, X, y, labels, case.options.tolerance)
 
 
-def beside_conditional(compare):
-    """Return a question that compares conditional drops of tiles."""
+def beside_conditional(name, compare, *, needs_samples=False):
+    """Return a question that compares conditional drops of tiles with those of a library.
+
+    With `needs_samples`, it is left out where there are no more samples than features.
+    """
 
     def question(case):
         X, y = case.few
-        if compare is fippy_importance and len(X) <= X.shape[1]:
-            print(f"fippy: left out, its covariance of {X.shape[1]} features wants more samples")
+        if needs_samples and len(X) <= X.shape[1]:
+            print(f"{name}: left out, its covariance of {X.shape[1]} features wants more samples")
             return
         labels = tiles(case.side, 4 if case.side < 16 else 7)
         yield compare(case.mlp, X.astype(np.float64), y, labels, case.options.draws)
@@ -393,8 +396,8 @@ QUESTIONS = {
     "memory": memory,
     "shapley": shapley_values,
     "sage": beside_sage,
-    "hidimstat": beside_conditional(hidimstat_importance),
-    "fippy": beside_conditional(fippy_importance),
+    "hidimstat": beside_conditional("hidimstat", hidimstat_importance),
+    "fippy": beside_conditional("fippy", fippy_importance, needs_samples=True),
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -22,6 +23,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers():
+    """Fail the test that leaves denormal numbers flushed, not the next one that draws some."""
+    yield
+    assert np.float64(5e-324) * np.float64(1) > 0, "denormal numbers are flushed to zero"
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,6 @@ def _to_and_fro(message):
 
 def measure(run, rank, meet):
     """Join the group of the run, if it has several processes, and measure."""
-    torch.set_flush_denormal(True)  # random data make gradients of backprop so small
     torch.set_num_threads(run["threads"])
     size = run["processes"]
     if size > 1:
@@ -118,6 +117,7 @@ def measure(run, rank, meet):
 
 def main(run):
     """Fork the other processes, measure in all of them and print what this one measured."""
+    torch.set_flush_denormal(True)  # random data make gradients of backprop so small
     with tempfile.TemporaryDirectory() as folder:
         others = []
         for rank in range(1, run["processes"]):

@@ -12,8 +12,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "stress"))
 
 import concurrency
 import fuzz_api
+import fuzz_files
 import soak
 import threads
+
+import skff
+from skff import FFClassifier
+from skff.forward_forward.augmentation import ImageShift
+from skff.forward_forward.losses import CrossEntropy
+from skff.forward_forward.solvers import SGD
 
 STRESS = Path(__file__).parent.parent / "examples" / "stress"
 
@@ -49,6 +56,21 @@ def test_the_fuzz_finds_a_changed_input_and_another_exception(monkeypatch):
     monkeypatch.setattr(fuzz_api.FFClassifier, "fit", spoil)
     _, failures = fuzz_api.fuzz(range(12))
     assert any("KeyError" in error for _, _, error in failures)
+
+
+def test_loading_executes_nothing(tmp_path):
+    components = {"loss": CrossEntropy(scale=2.0), "augment": ImageShift(), "solver": SGD()}
+    model = FFClassifier((5,), max_iter=1, **components).fit(np.eye(4, 9), [0, 1, 0, 1])
+    skff.save(model, tmp_path / "components")
+    contents = fuzz_files.make_files(tmp_path)
+    contents["components"] = (tmp_path / "components").read_bytes(), skff.load
+    fuzz_files.warm_up(contents)
+    watch, path = fuzz_files.Watch(), tmp_path / "read"
+    for content, reader in contents.values():
+        path.write_bytes(content)
+        outcome, _, wrong = fuzz_files.judge(path, reader, watch)
+        assert (outcome, wrong) == ("loaded", None)
+    assert fuzz_files.judge(path, lambda path: eval("1"), watch)[2] == "executed compile"
 
 
 def test_threads_share_a_model():

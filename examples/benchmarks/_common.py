@@ -19,6 +19,18 @@ DATA = ("mnist", "fashion-mnist", "digits")
 N_VALIDATION = 10_000  # images of the training part, held out to choose settings
 
 
+def make_parser(doc):
+    """Return a parser of the command line that shows a script's docstring as it stands."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def wants_smoke(argv):
+    """Return whether ``--smoke`` is given, which replaces the defaults; None is the real line."""
+    return "--smoke" in (sys.argv if argv is None else argv)
+
+
 def load(name, *, validation=False, n_train=None):
     """Return X, y to train on and X, y to test on; features in [0, 1], labels from 0.
 

@@ -7,7 +7,7 @@ import torch
 from _cuda_graphs import GraphedSteps
 
 from skff.forward_forward import _fit, _gradients
-from skff.forward_forward._gradients import batch_gradients
+from skff.forward_forward._gradients import Scratch, batch_gradients
 from skff.forward_forward._trainer import Trainer, draw_streams
 
 
@@ -37,6 +37,7 @@ class GraphedTrainer(Trainer):
         shape = 2, len(self.layers) + (self.head is not None)
         self.totals = torch.zeros(shape, device=self.network.device)
         self.rounded = None
+        self.scratch = Scratch()  # for all epochs, as a graph finds it where it was
         self.streams = None
         self.steps = None
 

@@ -29,7 +29,6 @@ extrapolates, which the table says. Peak memory is that above what the model and
 """
 
 import argparse
-import sys
 
 import numpy as np
 from _ads_contestants import CONTESTANTS, Task, can_run, warm_up
@@ -37,11 +36,13 @@ from _common import (
     DATA,
     forget_peak,
     load,
+    make_parser,
     parse_settings,
     peak_mb,
     print_machine,
     print_table,
     setting,
+    wants_smoke,
 )
 from _results import write_results
 from sklearn.ensemble import RandomForestClassifier
@@ -78,10 +79,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", choices=[*DATA, "both"], default="digits" if smoke else "mnist")
     add("--models", nargs="+", choices=MODELS, default=list(MODELS))

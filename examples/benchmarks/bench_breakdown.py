@@ -11,13 +11,11 @@ does and the loop in its output layer only; the optimizer; reading, copying and 
 The rest is what remains of an epoch's time: small operations, and Python between the operations.
 """
 
-import argparse
 import statistics
-import sys
 from time import perf_counter
 
 import torch
-from _common import DATA, load, print_machine, print_table
+from _common import DATA, load, make_parser, print_machine, print_table, wants_smoke
 from _plain_networks import BackpropLoop
 from _results import write_results
 from _settings import chosen_settings, read_settings_file
@@ -60,10 +58,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", choices=list(DATA), default="digits" if smoke else "mnist")
     add("--hidden", type=int, nargs="+", default=[20, 20] if smoke else [500, 500])

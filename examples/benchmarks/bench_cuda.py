@@ -28,7 +28,6 @@ row with ``"part": "device"`` then says so, and nothing else changes in the file
 failed; a row with ``"part": "failed"`` says what.
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -36,7 +35,7 @@ import sys
 from functools import partial
 
 import torch
-from _common import DATA, print_machine, print_table
+from _common import DATA, make_parser, print_machine, print_table, wants_smoke
 from _results import REPOSITORY, measure_in_process, provenance, read_rows, run_missing, write_rows
 from _settings import SETTINGS, chosen_settings, read_settings_file
 from _summary import cuda_explanation_table, cuda_training_table
@@ -75,10 +74,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     found = torch.cuda.is_available()
     add("--device", default="cuda" if found or not smoke else "cpu", help="default: cuda")

@@ -17,11 +17,9 @@ From the runs of one process and the messages, a model of the costs predicts tho
 (``_cost_model.py``): the table shows both.
 """
 
-import argparse
 import statistics
-import sys
 
-from _common import print_machine, print_table
+from _common import make_parser, print_machine, print_table, wants_smoke
 from _cost_model import Work, data_parallel, fit_link, fit_rates, layer_parallel, one_process
 from _results import measure_in_process, run_missing
 
@@ -44,10 +42,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--repeats", type=int, default=1 if smoke else 3, help="runs of each contestant")
     add("--epochs", type=int, default=2 if smoke else 6, help="of which the first is not timed")

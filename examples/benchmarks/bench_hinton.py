@@ -22,10 +22,7 @@ whole
 Every run is a process of its own; runs that the file of ``--json`` has already are not run again.
 """
 
-import argparse
-import sys
-
-from _common import DATA, print_machine, print_table
+from _common import DATA, make_parser, print_machine, print_table, wants_smoke
 from _results import measure_in_process, run_missing
 from _summary import hinton_changes_table, hinton_networks_table
 
@@ -64,10 +61,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     parts = ["changes", "curve", "whole"]
     add("--parts", nargs="+", choices=parts, default=parts)

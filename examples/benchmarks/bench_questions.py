@@ -31,14 +31,21 @@ sage, hidimstat, fippy
     The same question answered by these libraries, where they are installed.
 """
 
-import argparse
-import sys
 from functools import cached_property
 from math import comb
 from time import perf_counter
 
 import numpy as np
-from _common import DATA, forget_peak, load, peak_mb, print_machine, print_table
+from _common import (
+    DATA,
+    forget_peak,
+    load,
+    make_parser,
+    peak_mb,
+    print_machine,
+    print_table,
+    wants_smoke,
+)
 from _question_opponents import fippy_importance, hidimstat_importance, sage_values, tiles
 from _results import write_results
 from _summary import describe_figures
@@ -75,10 +82,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", choices=DATA, default="digits" if smoke else "mnist")
     add("--only", choices=QUESTIONS, nargs="+", default=list(QUESTIONS), help="what to measure")

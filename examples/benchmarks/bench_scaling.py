@@ -10,20 +10,20 @@ The slope in the table is the exponent of the growth since the row before: 1 is 
 is that of `fit` above what the data take.
 """
 
-import argparse
 import math
 import statistics
-import sys
 from time import perf_counter
 
 import numpy as np
 from _common import (
     forget_peak,
+    make_parser,
     parse_settings,
     peak_mb,
     print_machine,
     print_table,
     setting,
+    wants_smoke,
 )
 from _results import write_results
 
@@ -68,10 +68,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--axes", nargs="+", choices=AXES, default=list(AXES))
     add("--epochs", type=int, default=2 if smoke else 4, help="per fit; the median is reported")

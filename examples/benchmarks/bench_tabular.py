@@ -11,12 +11,11 @@ installed (``pip install mnist1d``)::
     python examples/benchmarks/bench_tabular.py --smoke
 """
 
-import argparse
 import statistics
 import warnings
 from functools import partial
 
-from _common import parse_settings, print_machine, print_table, setting
+from _common import make_parser, parse_settings, print_machine, print_table, setting
 from _results import write_results
 from _sequences import CONTESTANTS, SETTINGS, installed, make_sequences
 from _summary import tabular_tables
@@ -53,9 +52,7 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", nargs="+", choices=DATA, default=list(DATA))
     add("--seeds", type=int, default=3, help="number of seeds of folds and networks: 0, 1, ...")

@@ -31,11 +31,18 @@ libraries hold. Runs that the file of ``--json`` has already are not run again. 
 two processes of one thread side by side, for errors only: their seconds are not reported.
 """
 
-import argparse
-import sys
 from functools import partial
 
-from _common import DATA, print_machine, print_table, read_settings, setting, spread
+from _common import (
+    DATA,
+    make_parser,
+    print_machine,
+    print_table,
+    read_settings,
+    setting,
+    spread,
+    wants_smoke,
+)
 from _results import measure_in_process, run_missing
 from _settings import SETTINGS, chosen_settings, read_settings_file
 from _summary import describe_settings, layer_table, training_table
@@ -69,10 +76,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", choices=[*DATA, "both"], default="digits" if smoke else "mnist")
     add("--seeds", type=int, default=1 if smoke else 3, help="number of seeds")

@@ -20,10 +20,7 @@ ads
     own network.
 """
 
-import argparse
-import sys
-
-from _common import DATA, print_machine, print_table
+from _common import DATA, make_parser, print_machine, print_table, wants_smoke
 from _results import REPOSITORY, commit, measure_in_process, run_missing
 from _summary import versions_table
 from _version_contestants import PARTS
@@ -50,10 +47,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--old", required=not smoke, default=str(REPOSITORY), metavar="PATH",
         help="checkout of the other version")  # fmt: skip

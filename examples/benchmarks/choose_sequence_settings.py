@@ -12,11 +12,10 @@ Needs the package ``mnist1d``. Runs that the file has are not run again. The cho
 be copied to `SETTINGS` in ``_sequences.py``.
 """
 
-import argparse
 import functools
 import statistics
 
-from _common import print_machine, print_table
+from _common import make_parser, print_machine, print_table
 from _results import run_missing
 from _sequences import CONTESTANTS, OTHER_SEED, installed, make_sequences
 from _summary import describe_settings, settings_table
@@ -54,9 +53,7 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--smoke", action="store_true", help="two stages on few sequences: shows that all runs")
     add("--json", metavar="FILE", help="keep every run in this file")

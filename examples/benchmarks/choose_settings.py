@@ -13,14 +13,12 @@ Every run is kept in ``docs/results/validation.json`` and not run again. At the 
 written to ``settings.json`` beside this script, which ``bench_training.py`` reads.
 """
 
-import argparse
 import itertools
 import json
 import statistics
-import sys
 from pathlib import Path
 
-from _common import DATA, print_machine, print_table
+from _common import DATA, make_parser, print_machine, print_table, wants_smoke
 from _results import REPOSITORY, provenance, run_missing
 from _settings import SETTINGS, START, read_settings_file
 from _summary import describe_settings, settings_table
@@ -64,10 +62,8 @@ def main(argv=None):
 
 def parse_options(argv):
     """Return the options of the command line; ``--smoke`` replaces the defaults by tiny ones."""
-    smoke = "--smoke" in (sys.argv if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    smoke = wants_smoke(argv)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--data", nargs="+", choices=DATA,
         default=["digits"] if smoke else ["mnist", "fashion-mnist"])  # fmt: skip

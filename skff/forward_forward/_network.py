@@ -33,7 +33,7 @@ from skff.forward_forward._torch import (
 )
 
 SCRATCH_ELEMENTS = 2**22  # activities computed at once in prediction: 16 MB of float32
-CACHE_ELEMENTS = 2**21  # values that are written and soon read again: 8 MB
+CACHE_ELEMENTS = 2**19  # values that are written and soon read again: 2 MB
 CLASS_BLOCK = 64
 NARROW = 16  # units
 FEW_ROWS = 8

@@ -123,7 +123,6 @@ class Trainer:
         self.team = team
         self.n_updates = 0
         self.peers = [torch.zeros_like(layer.bias) for layer in network.layers]
-        self.scratch = Scratch()
         self.optimizer = self._make_optimizer()
 
     @property
@@ -164,7 +163,7 @@ class Trainer:
         streams = draw_streams(self.generator, 1 + self.network.n_layers)
         learning = self.team.own_layers(self.network, self.layers)
         head = self.team.own_head(self.head is not None)
-        totals, n_done = 0.0, 0
+        totals, n_done, scratch = 0.0, 0, Scratch()
         with self._rounded_weights() as dtype:
             batches = order.split(batch_size)
             for passes, y, weight in self.team.batches(self, data, batches, streams[0], dtype):
@@ -178,7 +177,7 @@ class Trainer:
                     streams[1:],
                     head=head,
                     peers=self.peers,
-                    scratch=self.scratch,
+                    scratch=scratch,
                     share=self.team.share(len(y)),
                 )
                 totals += self.team.add_up(self, own)
@@ -234,7 +233,6 @@ class Trainer:
         new.average = self.average and self.average.to(self.network.device)
         new.generator = torch.Generator(self.network.device)
         new.peers = [torch.empty_like(peer) for peer in self.peers]
-        new.scratch = Scratch()
         new.optimizer = new._make_optimizer()
         new.restore(self.state())
         return new
@@ -295,7 +293,7 @@ class Trainer:
     def __getstate__(self):
         layers = [self.layers.start, self.layers.stop]  # skops cannot store ranges
         state = tree_map(as_numpy, self.state())
-        state = vars(self) | state | {"scratch": Scratch(), "layers": layers}
+        state = vars(self) | state | {"layers": layers}
         return {name: value for name, value in state.items() if name != "team"}
 
     def __setstate__(self, state):

@@ -446,6 +446,7 @@ class ADSExplainer(BaseEstimator):
         wants_accuracy = any(is_accuracy(self.estimator, one) for one in scorings)
         if wants_accuracy and data.y.ndim == 1:
             predictions.check_kind(data.y)
+            predictions.warn_if_unknown(data.y)
             if self._warns_if_constant:
                 predictions.warn_if_constant(data.y)
             is_labels = True

@@ -377,6 +377,21 @@ class Predictions:
             ConstantPredictionWarning,
         )
 
+    def warn_if_unknown(self, y):
+        """Warn if `y` has labels that the classifier does not know and never predicts."""
+        classes = getattr(self.estimator, "classes_", None)
+        if not is_known_classifier(self.estimator) or not isinstance(classes, np.ndarray):
+            return
+        known = set(classes.ravel().tolist())
+        unknown = [label for label in y.tolist() if label not in known]
+        if unknown:
+            warn(
+                f"Got the label {unknown[0]!r}, but {type(self.estimator).__name__} knows labels "
+                f"such as {classes[:3].tolist()}: {len(unknown)} of {len(y)} samples have a label "
+                "that it never predicts and are wrong whatever is hidden.",
+                UserWarning,
+            )
+
     def are_labels_like(self, y):
         """Say whether the estimator is a classifier with labels of the same kind as `y`."""
         estimator = self.estimator

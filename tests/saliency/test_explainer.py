@@ -608,6 +608,17 @@ def test_diagrams_link_to_our_own_pages(bayes):
     assert FFClassifier()._get_doc_link().endswith("skff.FFClassifier.html")
 
 
+@pytest.mark.parametrize("names", [np.arange(10), np.array([*"abcdefghij"]), -np.arange(10.0)])
+def test_samples_with_labels_that_the_classifier_does_not_know_are_counted(digits, names):
+    X_train, y_train, X, y = digits
+    known = y_train != 3
+    model = GaussianNB(var_smoothing=1e-2).fit(X_train[known], names[y_train[known]])
+    explainer = ADSExplainer(model, groups=np.indices((8, 8))[0])
+    with pytest.warns(UserWarning, match=rf"{np.sum(y == 3)} of 300 samples have a label"):
+        explainer.explain(X, names[y])
+    explainer.explain(X[y != 3], names[y[y != 3]])  # no warning
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("engine", ["predict", "score"])
 def test_a_fill_of_ones_own_is_checked_in_every_window(value, engine):

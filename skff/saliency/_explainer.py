@@ -145,8 +145,9 @@ class ADSExplainer(BaseEstimator):
         Level of the sequential mode, for each window, and significance level for `refine`.
     refine : int, tuple of int or None, default=None
         Shape of finer windows that explain, at `stride`, only the pixels that the windows of
-        `window_shape` find significant at `alpha`. The coarse windows have strides of half their
-        sides, and with more than 2,000 samples use only a part of them. Pixels that are not
+        `window_shape` find significant at `alpha`. The coarse windows have strides of a
+        third of their sides, but at least 2, and with more than 2,000 samples use only a part of
+        them. Pixels that are not
         refined are NaN, with a p-value of 1. None explains all pixels with windows of one shape.
     random_state : int, RandomState instance or None, default=None
         Determines which samples are drawn, and random fills.
@@ -330,7 +331,8 @@ class ADSExplainer(BaseEstimator):
         """Explain with coarse windows, then with finer ones where these are significant."""
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         explainer = with_params(self, refine=None, random_state=seed)
-        strides = tuple(max(1, int(side) // 2) for side in np.atleast_1d(self.window_shape))
+        sides = (int(side) for side in np.atleast_1d(self.window_shape))
+        strides = tuple(min(side, max(2, side // 3)) for side in sides)
         stride = strides if len(strides) > 1 else strides[0]
         coarse, n_pairs = with_params(explainer, stride=stride), 0
         for max_samples in self._coarse_samples(X, y, sample_weight):

@@ -140,13 +140,13 @@ def test_the_largest_windows_are_found(images):
 
 def test_finer_windows_go_where_coarse_ones_are_significant(images):
     model, X, y = images
-    coarse = ADSExplainer(model, window_shape=3, stride=1).explain(X, y)
+    coarse = ADSExplainer(model, window_shape=3, stride=2).explain(X, y)
     found = ADSExplainer(model, window_shape=3, refine=1, alpha=0.01).explain(X, y)
     np.testing.assert_array_equal(np.isfinite(found.importances), coarse.significant(0.01))
     alone = ADSExplainer(model, window_shape=1).explain(X, y)
     explained = np.isfinite(found.importances)
     np.testing.assert_array_equal(found.importances[explained], alone.importances[explained])
-    assert found.engine_stats["coarse_pairs"] == 64 * len(X)
+    assert found.engine_stats["coarse_pairs"] == 16 * len(X)
     assert found.engine_stats["fine_pairs"] == explained.sum() * len(X)
 
 
@@ -170,13 +170,24 @@ def test_coarse_windows_take_a_part_of_many_samples():
     X = rng.choice([-1.0, 1.0], (4000, 81))
     model = OnePixelClassifier(40)  # the centre
     found = ADSExplainer(model, refine=1, random_state=0).explain(X, model.predict(X))
-    assert found.engine_stats["coarse_pairs"] == 81 * 500
+    assert found.engine_stats["coarse_pairs"] == 25 * 500
     assert found.n_samples == 4000
     assert found.significant().ravel().nonzero()[0].tolist() == [40]
     weight = np.r_[np.ones(2500), np.zeros(1500)]
     params = {"window_shape": 3, "refine": 2, "aggregate": "coverage", "random_state": 0}
     found = ADSExplainer(model, **params).explain(X, model.predict(X), weight)
-    assert found.engine_stats["coarse_pairs"] == 49 * 741  # 1.5 * 2500 * (4 / 9)^2
+    assert found.engine_stats["coarse_pairs"] == 16 * 741  # 1.5 * 2500 * (4 / 9)^2
+
+
+@pytest.mark.parametrize(
+    ("window_shape", "n_windows"), [(3, 32), (5, 32), ((7, 9), 24), ((1, 11), 48)]
+)
+def test_coarse_windows_have_strides_of_a_third_of_their_sides(window_shape, n_windows):
+    X = np.random.default_rng(0).choice([-1.0, 1.0], (100, 128))
+    model = OnePixelClassifier(40)
+    params = {"image_shape": (8, 16), "window_shape": window_shape, "refine": 1}
+    found = ADSExplainer(model, **params).explain(X, model.predict(X))
+    assert found.engine_stats["coarse_pairs"] == n_windows * len(X)
 
 
 def test_coarse_windows_take_all_samples_where_a_part_shows_nothing():
@@ -184,7 +195,7 @@ def test_coarse_windows_take_all_samples_where_a_part_shows_nothing():
     X = np.where(y[:, None], 1.0, -1.0) * np.ones((4000, 64))
     model = OnePixelClassifier(27)  # 20 of 4,000 samples lose their label
     found = ADSExplainer(model, refine=1, random_state=0).explain(X, y.astype(int))
-    assert found.engine_stats["coarse_pairs"] == 64 * (500 + 4000)
+    assert found.engine_stats["coarse_pairs"] == 16 * (500 + 4000)
     assert found.significant()[3, 3]
 
 

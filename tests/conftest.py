@@ -3,6 +3,8 @@ import re
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy loads, or a check is skipped
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Threads on data this small only wait for each other; also in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)  # on networks this small threads only wait for each other
 
-settings.register_profile("skff", deadline=None, max_examples=25)
+settings.register_profile("skff", deadline=None, max_examples=15)
 settings.load_profile("skff")
 
 

@@ -19,8 +19,8 @@ from skff.forward_forward.losses import compares_all, comparison_gradients, pair
 from skff.forward_forward.negatives import draw_candidates, draw_negatives
 
 MOST_DRAWN = 0.9  # of a batch
-# Activities of candidate labels computed at once, in one buffer: 4 MB of float32.
-SCRATCH_ELEMENTS = 2**20
+# Activities of candidate labels computed at once, in one buffer: 8 MB of float32.
+SCRATCH_ELEMENTS = 2**21
 
 
 @dataclass(frozen=True)

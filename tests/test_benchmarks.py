@@ -240,6 +240,19 @@ def test_ratios_are_taken_pair_by_pair():
     assert summary.ratios(untimed, reference, "threads") == [1.0]
 
 
+def test_ratios_compare_what_one_machine_measured_on_one_day():
+    row = {"seed": 0, "threads": 1, "date": "2026-05-01T10:00:00", "seconds": 4.0}
+    row |= {"machine": {"processor": "abacus"}, "evaluate_every": 0}
+    changes = [
+        {"date": "2026-05-02T10:00:00"},
+        {"machine": {"processor": "slide rule"}},
+        {"evaluate_every": 1},
+    ]
+    others = [row | change | {"seconds": 2.0} for change in changes]
+    assert summary.ratios([row], others, "seconds") == []
+    assert summary.ratios([row], [row, *others], "seconds") == [1.0]
+
+
 def test_seeds_run_with_several_threads_count_once():
     rows = [{"seed": seed, "threads": threads} for seed, threads in [(1, 2), (0, 2), (0, 1)]]
     assert summary.one_per_seed(rows) == [rows[2], rows[0]]

@@ -13,8 +13,8 @@ def ratios(rows, reference, key):
     Parameters
     ----------
     rows, reference : list of dict
-        Rows of two contestants; those of the same seed (or repeat) and number of threads are a
-        pair, and only timed ones where `key` is a time.
+        Rows of two contestants. Those of the same seed (or repeat), number of threads, processor
+        and day are a pair, and only timed ones where `key` is a time.
     key : str or callable
         Name of the figure, or row -> figure.
 
@@ -29,7 +29,8 @@ def ratios(rows, reference, key):
 
 
 def _pair(row):
-    return row.get("seed", row.get("repeat")), row["threads"]
+    measured = row.get("machine", {}).get("processor"), row.get("date", "")[:10]
+    return row.get("seed", row.get("repeat")), row["threads"], row.get("evaluate_every"), *measured
 
 
 def value(row, key):

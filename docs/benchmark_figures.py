@@ -87,7 +87,7 @@ def error_against_time(rows):
         for name, own in _drawn(_select(rows, data=data)).items():
             curve = median_curve([row["curve"] for row in own])
             ax.semilogy(*curve, ".-", color=COLORS[name], label=f"{LABELS[name]} ({len(own)})")
-        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_locator(ticker.MaxNLocator(6))  # often less than a decade
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
         xlabel = f"seconds of training, {threads} thread{'s' * (threads > 1)}"

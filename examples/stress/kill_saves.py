@@ -95,6 +95,8 @@ def save_until(models, path, seconds, number):
     child = os.fork()
     if child == 0:
         try:
+            # A job in the background of a shell ignores it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.write(begin, b".")
             for turn in itertools.count():
                 skff.save(models[turn % 2], path)

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)  # on networks this small threads only wait for each other
 
-settings.register_profile("skff", deadline=None, max_examples=15)
+settings.register_profile("skff", deadline=None, max_examples=25)
 settings.load_profile("skff")
 
 

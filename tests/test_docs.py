@@ -357,3 +357,5 @@ def test_the_readme_shows_two_figures_of_the_results(results):
     assert len(lines) == 2
     assert lines[0].startswith("- **1.50 %** test error on MNIST")
     assert lines[1].startswith("- **10 times** faster than a plain loop")
+    (results / "ads.json").unlink()
+    assert benchmark_pages.NOT_MEASURED in benchmark_pages.readme_block().split("\n")[2]

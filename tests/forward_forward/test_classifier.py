@@ -10,7 +10,6 @@ from forward_forward.samples import (
     same_weights,
     tiny_classifier,
 )
-from joblib import parallel_config
 from scipy.special import softmax
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
@@ -544,9 +543,9 @@ def test_grid_search_over_names_and_instances_is_reproducible():
         "ffclassifier__negatives": ["hard", "uniform"],
     }
     model = make_pipeline(StandardScaler(), tiny_classifier(max_iter=5))
-    serial = GridSearchCV(model, grid, cv=2).fit(X, y)
-    with parallel_config("threading", n_jobs=2):
-        parallel = GridSearchCV(model, grid, cv=2).fit(X, y)
+    parallel, serial = (
+        GridSearchCV(model, grid, cv=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (2, 1)
+    )
     scores = parallel.cv_results_["mean_test_score"]
     assert len(scores) == 8
     assert len(set(scores)) > 1

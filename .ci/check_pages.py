@@ -13,12 +13,15 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 WIDTHS = {"wide": 1280, "phone": 390}
 SEARCHES = {"ADSExplainer": "ADSExplainer", "GridSearchCV": "GridSearchCV"}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 ARGUMENTS += ["--disable-component-update", "--no-first-run"]
+NOTICEABLE = 8  # difference of colours, of 255
 PATIENCE = 120_000  # milliseconds, for machines that are busy with other things
 TO_LOOK_AT = ["index", "getting_started", "paper", "benchmarks", "user_guide/ads"]
 
@@ -49,6 +52,7 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         wrong = check_all(browser, address, args.folder)
         wrong += check_search(browser, address)
+        wrong += check_margins(args.folder / "_images")
         if args.pictures:
             take_pictures(browser, address, args.pictures)
         browser.close()
@@ -139,6 +143,17 @@ def check_search(browser, address):
         if title not in found:
             wrong.append(f"search for {word} finds nothing: {found[:200]}")
     tab.close()
+    return wrong
+
+
+def check_margins(folder):
+    """Return which pictures of the gallery are cut: all have an empty margin."""
+    wrong = []
+    for path in sorted(folder.glob("sphx_glr_plot_*_0*.png")):
+        picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        edges = picture[0], picture[-1], picture[:, 0], picture[:, -1]
+        if max(np.ptp(edge, axis=0).max() for edge in edges) > NOTICEABLE:
+            wrong.append(f"{path.name} is cut at an edge")
     return wrong
 
 

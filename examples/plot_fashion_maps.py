@@ -44,7 +44,7 @@ print(f"{name}: test accuracy {ff.score(X_test, y_test):.4f}")
 # all images.
 explanation = ADSExplainer(ff, window_shape=window, fill="mean").explain(X_test, y_test)
 means = [X_test[y_test == k].mean(axis=0) for k in range(10)]
-fig, axes = plt.subplots(2, 5, figsize=(11, 5), layout="constrained")
+fig, axes = plt.subplots(2, 5, figsize=(11, 5), layout="compressed")
 display = ADSDisplay(list(explanation.per_class), names=labels, units="accuracy drop in the class")
 display.plot(ax=axes, image=means)
 for ax in axes.flat:

@@ -63,7 +63,7 @@ for i, first in enumerate(names):
         found = compare_explanations(maps[first], maps[second], n_bootstrap=200, random_state=0)
         agreement[i, j] = agreement[j, i] = found.rank_correlation
 
-fig, ax = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 4.4), layout="compressed")
 image = ax.imshow(agreement, cmap="viridis", vmin=0, vmax=1)
 for i, j in np.ndindex(agreement.shape):
     color = "white" if agreement[i, j] < 0.6 else "black"

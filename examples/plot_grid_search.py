@@ -37,7 +37,7 @@ search = GridSearchCV(pipeline, grid, cv=3).fit(X_train, y_train)
 shape = len(dropout), len(smoothing)
 mean = search.cv_results_["mean_test_score"].reshape(shape)
 error = search.cv_results_["std_test_score"].reshape(shape) / np.sqrt(search.n_splits_ - 1)
-fig, ax = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 4.2), layout="compressed")
 image = ax.imshow(mean, cmap="viridis")
 for i, j in np.ndindex(shape):
     color = "white" if mean[i, j] < (mean.min() + mean.max()) / 2 else "black"

@@ -33,7 +33,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratif
 clf = FFClassifier((100,), max_iter=20, random_state=0).fit(X_train, y_train)
 print(f"{len(clf.classes_)} classes, test accuracy {clf.score(X_test, y_test):.4f}")
 
-fig, axes = plt.subplots(1, 6, figsize=(9, 1.9), layout="constrained")
+fig, axes = plt.subplots(1, 6, figsize=(9, 1.9), layout="compressed")
 for ax, k in zip(axes, range(6), strict=True):
     ax.imshow(images[k])
     ax.set(title=y[k], xticks=[], yticks=[])

@@ -252,6 +252,8 @@ class ADSDisplay:
         self.ax_, self.figure_ = list(axes), axes[0].figure
         if colorbar and is_image:
             self.figure_.colorbar(self.im_[0], ax=self.ax_, label=self.units)
+        if ax is None:
+            settle_layout(self.figure_)
         if n_maps == 1:
             self.ax_, self.im_ = self.ax_[0], self.im_[0]
         return self
@@ -272,8 +274,9 @@ def explanation_html(explanation):
     from matplotlib.figure import Figure  # not pyplot, which would show the figure once more
 
     is_tested = explanation.p_values is not None and explanation.n_samples > 1
-    figure = Figure(figsize=(4.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.4, 3.4), layout="compressed")
     explanation.plot(ax=figure.subplots(), significance=0.05 if is_tested else None)
+    settle_layout(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
     picture = base64.b64encode(buffer.getvalue()).decode()
@@ -332,12 +335,21 @@ def make_axes(n_maps, is_image):
     n_rows = ceil(n_maps / n_columns)
     width, height = (2.8, 3.1) if is_image else (4.5, 3.2)
     size = (width * n_columns + 0.9, height * n_rows)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=size, layout="constrained", squeeze=False
-    )
+    # "constrained" cuts labels where it cannot stretch the axes.
+    layout = "compressed" if is_image else "constrained"
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout=layout, squeeze=False)
     for unused in axes.flat[n_maps:]:
         figure.delaxes(unused)
     return axes.ravel()[:n_maps]
+
+
+def settle_layout(figure):
+    """Lay a new figure out, so that drawing it does not cut its labels.
+
+    Ticks depend on the size of the axes, and this on the room that the ticks' labels need: what is
+    right for the ticks of a first drawing can be too narrow for those that it draws.
+    """
+    figure.draw_without_rendering()
 
 
 def label_outer(axes):

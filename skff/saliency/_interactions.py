@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import false_discovery_control
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skff.saliency._display import settle_layout
 from skff.saliency._explainer import study_unions
 from skff.saliency._parameters import LEVEL, check_parameters
 from skff.saliency._statistics import fold_standard_error, t_test
@@ -344,23 +345,25 @@ class InteractionsDisplay:
         """
         import matplotlib.pyplot as plt
 
-        found = self.interactions
-        if ax is None:
+        found, axes = self.interactions, ax
+        if axes is None:
             side = 2.6 + 0.35 * len(found.matrix)
-            _, ax = plt.subplots(figsize=(side + 0.9, side), layout="constrained")
+            _, axes = plt.subplots(figsize=(side + 0.9, side), layout="compressed")
         limit = np.nanmax(np.abs(found.matrix)) or 1.0
-        ax.set_facecolor("0.85")  # of the diagonal, which would look like an interaction of 0
-        self.im_ = ax.imshow(found.matrix, cmap=cmap, vmin=-limit, vmax=limit)
+        axes.set_facecolor("0.85")  # of the diagonal, which would look like an interaction of 0
+        self.im_ = axes.imshow(found.matrix, cmap=cmap, vmin=-limit, vmax=limit)
         places = np.arange(len(found.names))
-        ax.set_xticks(places, found.names, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(places, found.names)
-        ax.set(xlabel="region", ylabel="region")
+        axes.set_xticks(places, found.names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, found.names)
+        axes.set(xlabel="region", ylabel="region")
         if self.significance is not None:
             rows, columns = np.nonzero(found.significant(self.significance))
-            ax.plot(columns, rows, "k*", markersize=5, linestyle="", label="significant")
-        self.ax_, self.figure_ = ax, ax.figure
+            axes.plot(columns, rows, "k*", markersize=5, linestyle="", label="significant")
+        self.ax_, self.figure_ = axes, axes.figure
         if colorbar:
-            self.figure_.colorbar(self.im_, ax=ax, label=f"interaction ({found.scoring})")
+            self.figure_.colorbar(self.im_, ax=axes, label=f"interaction ({found.scoring})")
+        if ax is None:
+            settle_layout(self.figure_)
         return self
 
 

@@ -1,3 +1,4 @@
+import io
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from saliency.oracle import OnePixelClassifier
 from sklearn.dummy import DummyClassifier
 
 import skff.saliency
-from skff.saliency import ADSDisplay, ADSExplainer
+from skff.saliency import ADSDisplay, ADSExplainer, interactions
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,33 @@ def test_more_maps_than_fit_a_row_continue_below():
     display = ADSDisplay([np.eye(3)] * 5).plot()
     assert len(display.ax_) == 5
     assert len(display.figure_.axes) == 6
+
+
+@pytest.mark.parametrize("largest", [0.07, 0.7])
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8)])
+@pytest.mark.parametrize("n_maps", [1, 3])
+def test_no_label_is_cut_at_the_edge_of_the_picture(n_maps, shape, largest):
+    maps = [np.linspace(0, largest, np.prod(shape)).reshape(shape)] * n_maps
+    display = ADSDisplay(maps, names=["backprop, scikit-learn"] * n_maps).plot(image=maps[0])
+    display.figure_.suptitle("a title on top")
+    assert_all_is_inside(display.figure_)
+
+
+@pytest.mark.parametrize("n_regions", [2, 12])
+def test_no_name_of_a_region_is_cut(n_regions):
+    X = np.ones((20, n_regions))
+    model = OnePixelClassifier(1)
+    groups = {f"worst fractal dimension {k}": [k] for k in range(n_regions)}
+    explainer = ADSExplainer(model, groups=groups)
+    found = interactions(explainer, X, model.predict(X))
+    assert_all_is_inside(found.plot().figure_)
+
+
+def assert_all_is_inside(figure):
+    figure.savefig(io.BytesIO())
+    found = figure.get_tightbbox()  # in inches
+    width, height = figure.get_size_inches()
+    assert min(found.x0, found.y0, width - found.x1, height - found.y1) >= 0
 
 
 def test_a_given_axes_is_drawn_into():

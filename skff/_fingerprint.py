@@ -120,6 +120,10 @@ def _describe(value, above, without):
         return _name(value) + _code_of_function(value, inner)
     if isinstance(value, (type, BuiltinFunctionType, ModuleType, np.ufunc)):
         return _name(value)
+    if isinstance(value, property):
+        return inner([value.fget, value.fset, value.fdel])
+    if isinstance(value, (classmethod, staticmethod)):
+        return inner(value.__func__)
     if isinstance(value, MethodType):
         return f"{_name(value)} of {inner(value.__self__)}"
     return _describe_object(value, inner)

@@ -81,6 +81,8 @@ VALUES = [
     lambda: ScaledTwice(1),
     lambda: Scaled(1).__call__,
     lambda: Scaled,
+    lambda: property(scaled),
+    lambda: [classmethod(scaled)],
     lambda: SymBa(),
     lambda: SymBa(2.0),
     lambda: Cyclic(1),

@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skff.forward_forward.occlusion import _bounds, _predictor
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 # predictions
 
 
@@ -26,6 +28,27 @@ from skff.forward_forward.occlusion import _bounds, _predictor
 @given(case=cases())
 def test_predictions_are_those_on_an_occluded_copy_up_to_ties(case):
     assert_predicts_up_to_ties(case)
+
+
+@settings(max_examples=100)
+@given(case=cases())
+def test_few_features_are_predicted_from_copies(case):
+    with mock.patch.object(_predictor, "FEWEST_FEATURES", 10**9):
+        found, counts = case.predictor().predict_many(np.arange(len(case.X)), case.windows)
+    expected = [case.clf.predict(case.occluded(window)) for window in case.windows]
+    np.testing.assert_array_equal(found, expected)
+    n_changed = counts["pairs"] - counts["unchanged"]
+    assert counts["exact_class_evaluations"] == n_changed * len(case.clf.classes_)
+    assert counts["decided_by_bounds"] == 0
+
+
+def test_bounds_are_not_computed_for_few_features():
+    with mock.patch.object(_predictor, "FEWEST_FEATURES", 64):
+        for n_features, has_bounds in ((63, False), (64, True)):
+            X, y = gaussian_classes(n_features=n_features)
+            clf = tiny_classifier((8, 6)).fit(X, y)
+            predictor = clf.occlusion_predictor(X, fill=0)
+            assert (predictor.bounds is not None) == has_bounds
 
 
 def assert_predicts_up_to_ties(case):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from skff.forward_forward.occlusion import _bounds
 from skff.forward_forward.occlusion._bounds import BasePoint
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 
 def worst_margin(case):
     """Return how far goodness stays within its bounds at least, with no tolerance for two layers.

@@ -56,7 +56,7 @@ def main(argv=None):
                     flush=True,
                 )
     print(f"{n_killed} processes killed, {n_hit} of them in a fit that had not ended")
-    print(f"{'FAILED' if failures else 'passed'}: {failures} of {n_killed} rounds")
+    print(f"{'FAILED' if failures else 'passed'}: {failures} of {n_killed} rounds failed")
     return int(failures > 0)
 
 

@@ -182,7 +182,7 @@ def lost(parallel, lose, path):
     return error, vars(clf).keys() == vars(changed(clf)).keys()
 
 
-def join(path, rank, size, seconds=300):
+def join(path, rank, size, seconds):
     """Join a process group that waits for so long."""
     where = {"init_method": f"file://{path}", "rank": rank, "world_size": size}
     distributed.init_process_group("gloo", **where, timeout=timedelta(seconds=seconds))
@@ -196,7 +196,7 @@ def all_checks(folder, rank, size):
             alike["partial_fit", parallel, readout] = partially_fitted(parallel, readout=readout)
     unseeded = changed(FFClassifier(**SETTINGS), random_state=None, parallel="data", verbose=1)
     stops = FFClassifier(**SETTINGS | {"max_iter": 5}, parallel="layers")
-    return {
+    found = {
         "alike": alike,
         "refused": refused(rank),
         "drift": drift(rank),
@@ -207,43 +207,56 @@ def all_checks(folder, rank, size):
         },
         "stopped": state(stops.set_callbacks(StopHere(size - 1)).fit(X, y)),
     }
+    distributed.barrier()  # who exits early would be missed
+    return found
 
 
-def run(folder, rank, size):
-    """Check all and write what was found; the last rank does so before it is lost."""
-    path = folder / f"{size}-{rank}.pickle"
-    join(folder / f"group{size}", rank, size)
-    found = all_checks(folder, rank, size)
-    modes = ("data", "layers") if size == 2 else ("layers", "data")
-    for what, parallel, lose in [
-        ("late", modes[0], lambda: time.sleep(TIMEOUT + 1)),
-        ("dead", modes[1], lambda: os._exit(0)),
-    ]:
-        distributed.destroy_process_group()
-        join(folder / f"{what}{size}", rank, size, TIMEOUT)
-        path.write_bytes(pickle.dumps(found))
-        found[what] = lost(parallel, lose, str(folder / f"{size}-{what}.fit"))
-    path.write_bytes(pickle.dumps(found))
+def lose_late(folder, rank, size):
+    parallel = "data" if size == 2 else "layers"
+    return lost(parallel, lambda: time.sleep(TIMEOUT + 1), str(folder / f"{size}-late.fit"))
+
+
+def lose_dead(folder, rank, size):
+    parallel = "layers" if size == 2 else "data"
+    return lost(parallel, lambda: os._exit(0), str(folder / f"{size}-dead.fit"))
+
+
+# What is run, by processes of their own: a group that lost one may never end. And its timeout.
+STAGES = {"checks": (all_checks, 300), "late": (lose_late, TIMEOUT), "dead": (lose_dead, TIMEOUT)}
+
+
+def run(stage, folder, rank, size):
+    """Write what a rank found, unless it is lost before."""
+    work, seconds = STAGES[stage]
+    join(folder / f"{stage}{size}", rank, size, seconds)
+    found = work(folder, rank, size)
+    (folder / f"{stage}-{size}-{rank}.pickle").write_bytes(pickle.dumps(found))
+
+
+def run_and_exit(*arguments):
+    try:
+        run(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def main(folder, sizes):
-    """Run a group of processes of each size, all at the same time."""
+    """Run a group of processes of each size, all at the same time, stage after stage."""
     torch.set_num_threads(1)
     fitted("default")  # what is imported on first use is imported once
-    children = []
-    processes = [(rank, size) for size in sizes for rank in range(size)]
-    for rank, size in processes:
-        child = os.fork()
-        if child == 0:
-            try:
-                run(Path(folder), rank, size)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+    ranks = [(rank, size) for size in sizes for rank in range(size)]
+    statuses = []
+    for stage in STAGES:
+        children = []
+        for rank, size in ranks:
+            children.append(os.fork())
+            if children[-1] == 0:
+                run_and_exit(stage, folder, rank, size)
+        statuses += [os.waitpid(child, 0)[1] for child in children]
+    return int(any(statuses))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], [int(size) for size in sys.argv[2:]]))
+    sys.exit(main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:]]))

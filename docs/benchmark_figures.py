@@ -212,10 +212,11 @@ def ads_seconds(rows):
     """Draw the seconds of a full map, on a logarithmic axis, of each way to compute it."""
     rows = [row for row in rows if row["model"] == "ff"]
     figure, axes = _panels(1, _datasets(rows))
+    windows = sorted({row["window"] for row in rows})
     for data, ax in zip(_datasets(rows), axes[0], strict=True):
         own = _select(rows, data=data)
         names = list(by_contestant(own))
-        for window, marker in zip(sorted({r["window"] for r in own}), "osD^v", strict=False):
+        for window, marker in zip(windows, "osD^v", strict=False):
             found = _select(own, window=window)
             heights = [names.index(row["contestant"]) for row in found]
             seconds = [row["seconds_full"] for row in found]
@@ -223,6 +224,7 @@ def ads_seconds(rows):
             ax.semilogx(seconds, heights, marker, color=COLORS["ff"], alpha=0.7, label=label)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))  # there may be one decade
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         ax.set(title=TITLES[data], xlabel=f"seconds for all windows of {own[0]['samples']} images")

@@ -395,6 +395,8 @@ def _name(hidden):
 
 
 def _escape(cell):
+    if cell == "-":  # which would be an empty list
+        return r"\-"
     return re.sub(r"([*`|_\\])", r"\\\1", cell)
 
 

@@ -23,7 +23,7 @@ CHANGES = [
 ]
 WHY = [
     "the first pixels may hold data, and upper layers see the label only through the lower ones",
-    "each batch says of every wrong label how much it is believed",
+    "a layer learns most from the wrong labels that it believes",
     "no layer waits, and no epoch is spent on a layer that is finished",
     "what all images share says nothing about their class",
     "the paper's 5,000 epochs are not needed",

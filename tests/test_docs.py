@@ -319,6 +319,17 @@ def test_figure_of_the_benchmark_page_is_drawn_where_there_are_results(
     assert "not measured yet" in lines[0]
 
 
+def test_a_size_of_window_has_the_same_marker_for_all_data():
+    measured = {"model": "ff", "contestant": "plain loop", "samples": 100, "seconds_full": 9.0}
+    sizes = [("mnist", 1), ("mnist", 3), ("fashion-mnist", 3)]
+    rows = [measured | {"data": data, "window": window} for data, window in sizes]
+    _, draw = benchmark_pages.FIGURES["ads_seconds"]
+    drawn = {
+        (line.get_label(), line.get_marker()) for ax in draw(rows).axes for line in ax.get_lines()
+    }
+    assert drawn == {("1 x 1 pixels", "o"), ("3 x 3 pixels", "s")}
+
+
 def test_numbers_in_the_text_come_from_the_results(results):
     numbers = {
         "error mnist ff 500-500": "1.50 %",

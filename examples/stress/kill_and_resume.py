@@ -86,7 +86,7 @@ def parse_options(argv):
     add("--samples", type=int, default=300 if smoke else 2000)
     add("--seed", type=int, default=0, help="of the data and the moments")
     add("--smoke", action="store_true", help="a few seconds")
-    add("--work", nargs=2, metavar=("CASE", "FOLDER"), help=argparse.SUPPRESS)
+    add("--work", metavar="CASE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -186,11 +186,14 @@ def explain(X, y, folder, **params):
 
 def work_when_told(options):
     """Say that everything is imported, and work once there is a line to read."""
-    case, folder = options.work
     warm_up()
-    print("ready", flush=True)
-    folder = sys.stdin.readline().strip() or folder
-    work(case, Path(folder), options)
+    try:
+        print("ready", flush=True)
+    except BrokenPipeError:  # nobody is there any more
+        os._exit(0)
+    folder = sys.stdin.readline().strip()
+    if folder:  # else nobody needs this process
+        work(options.work, Path(folder), options)
     return 0
 
 
@@ -225,7 +228,7 @@ class Spawned:
 
     def __init__(self, case, options):
         same = ["--samples", options.samples, "--epochs", options.epochs, "--seed", options.seed]
-        command = [sys.executable, __file__, *map(str, same), "--work", case, "."]
+        command = [sys.executable, __file__, *map(str, same), "--work", case]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, **pipes)
 

@@ -240,10 +240,7 @@ class _Block:
         for pairs, z in zip(
             *(thing.split(self.network.rows_per_chunk()) for thing in (where, Z)), strict=True
         ):
-            scores = self.network.scores_from(z)
-            self.counts["exact_class_evaluations"] += scores.numel()
-            self.best.view(-1)[pairs] = scores.argmax(1)
-            tied = self._are_near_ties(scores)
+            tied = self._decide(pairs, self.network.scores_from(z))
             self.counts["near_ties"] += int(tied.sum())
             is_tie.view(-1)[pairs] = tied
 
@@ -282,11 +279,15 @@ class _Block:
             is_hidden = is_hidden.scatter_(1, self.block[windows], True)[:, :-1]
             fill = self.fill if len(self.fill) == 1 else self.fill[k]
             copies = torch.where(is_hidden, fill, self.x[k])
-            scores = self.network.scores(self.network.inputs(copies)[0])
-            self.counts["exact_class_evaluations"] += scores.numel()
-            self.best.view(-1)[pairs] = scores.argmax(1)
-            n_ties += int(self._are_near_ties(scores).sum())
+            inputs, _ = self.network.inputs(copies)
+            n_ties += int(self._decide(pairs, self.network.scores(inputs)).sum())
         return n_ties
+
+    def _decide(self, pairs, scores):
+        """Write the best class of pairs from their scores; return which are near ties."""
+        self.counts["exact_class_evaluations"] += scores.numel()
+        self.best.view(-1)[pairs] = scores.argmax(1)
+        return self._are_near_ties(scores)
 
 
 class _OpenPairs:

@@ -7,11 +7,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from skff.forward_forward.occlusion import _predictor
 
 torch.set_num_threads(1)  # on networks this small threads only wait for each other
 
@@ -48,3 +51,10 @@ def pytest_make_parametrize_id(val):
     if val is None or isinstance(val, bool | int | float | str | bytes | type):
         return None  # pytest's own names
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(val))
+
+
+@pytest.fixture(scope="module")
+def few_features_like_many():
+    """Let the samples of tests, which have few features, be predicted as those with many are."""
+    with mock.patch.object(_predictor, "FEWEST_FEATURES", 0):
+        yield

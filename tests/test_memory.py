@@ -18,6 +18,8 @@ from skff.forward_forward._network import Network
 from skff.forward_forward.occlusion import OcclusionPredictor, _predictor
 from skff.saliency import _engines
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 ERRORS = [
     MemoryError(),
     np._core._exceptions._ArrayMemoryError((3,), np.dtype(float)),

@@ -13,6 +13,8 @@ from forward_forward.samples import gaussian_classes, same_weights, tiny_classif
 from skff import ADSExplainer
 from skff.forward_forward._torch import computing, map_on_threads, on_one_thread
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 CPU = torch.device("cpu")
 MATMUL = getattr(torch.backends.mkldnn, "matmul", None)
 

@@ -9,6 +9,8 @@ from forward_forward.samples import gaussian_classes, tiny_classifier
 from skff.forward_forward._torch import map_on_threads, on_one_thread
 from skff.forward_forward.occlusion import _predictor
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 CPU = torch.device("cpu")
 
 

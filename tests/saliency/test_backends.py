@@ -13,6 +13,8 @@ from skff import ADSExplainer, FFClassifier
 from skff.saliency import _parallel, deletion_curve
 from skff.saliency._parallel import Work, run
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -14,6 +14,8 @@ from skff.saliency import _checkpoint as journals
 from skff.saliency import _engines, explain_refits, interactions, randomization_check
 from skff.saliency._checkpoint import NOT_COMPARED
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 
 class Killed(BaseException):
     """Ends an explanation as a signal would."""

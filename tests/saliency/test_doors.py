@@ -8,8 +8,11 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
 from skff import FFClassifier
+from skff.forward_forward.occlusion import _predictor
 from skff.saliency import ADSExplainer, OcclusionPredictor, register_feature_wise
 from skff.saliency._doors import FEATURE_WISE
+
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +280,10 @@ def test_a_mask_that_spares_every_group_is_refused(digits):
 
 
 @pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
+@pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("fill", [0.0, 1e4, 1e8])
-def test_engines_agree_on_small_networks_and_large_fills(fill, digits):
+def test_engines_agree_on_small_networks_and_large_fills(fill, copies, digits, monkeypatch):
+    monkeypatch.setattr(_predictor, "FEWEST_FEATURES", 65 if copies else 0)
     X, y = digits
     for seed in range(4):
         model = FFClassifier((8, 6), max_iter=2, skip_first_goodness=True, random_state=seed)

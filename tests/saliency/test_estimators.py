@@ -24,6 +24,8 @@ from skorch import NeuralNetClassifier
 
 from skff.saliency import ADSExplainer, _engines, _parallel
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 
 def as_rows(images):
     return images.reshape(-1, 64)

@@ -18,6 +18,8 @@ from skff.saliency._regions import lay_out_pixels
 from skff.saliency._samples import make_samples, read_data
 from skff.saliency.fills import Conditional
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 N_SAMPLES, PART_ROWS = 90, 17
 FIELDS = (
     *("importances", "window_scores", "baseline_score", "standard_error", "p_values"),

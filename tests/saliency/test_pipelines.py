@@ -14,6 +14,8 @@ from skff import FFClassifier
 from skff.saliency import ADSExplainer
 from skff.saliency._doors import FEATURE_WISE, find_door
 
+pytestmark = pytest.mark.usefixtures("few_features_like_many")
+
 FIELDS = ("importances", "window_scores", "standard_error", "p_values", "per_class")
 
 

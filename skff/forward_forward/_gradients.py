@@ -284,10 +284,11 @@ def comparison_signal(layer, Z, batch, generator):
         Its `h_pos` is None without peer normalization.
     """
     rule, shifts = batch.rule, layer.label_shifts()
-    candidates = draw_candidates(len(shifts), rule.loss.max_candidates, generator, Z.device)
-    is_subset = len(candidates) < len(shifts)
-    n_columns = len(candidates) + is_subset
-    n_samples = batch.share.n_samples
+    n_classes, n_samples = shifts.shape[0], batch.share.n_samples
+    n_columns, is_subset = n_classes, n_classes > rule.loss.max_candidates
+    if is_subset:  # column 0 is each sample's true label
+        candidates = draw_candidates(n_classes, rule.loss.max_candidates, generator, Z.device)
+        n_columns = 1 + len(candidates)
     n_blocks = min(n_samples, math.ceil(n_columns * n_samples * layer.n_units / SCRATCH_ELEMENTS))
     du, dZ, drawn, loss, wins = torch.zeros_like(shifts), [], [], 0.0, 0.0
     for rows, share in batch.share.blocks(math.ceil(n_samples / n_blocks)):
@@ -295,13 +296,13 @@ def comparison_signal(layer, Z, batch, generator):
         weight = batch.weight if isinstance(batch.weight, float) else batch.weight[rows]
         h = batch.scratch.take((n_columns, *z.shape), z)  # label by label
         column, comparable = y, None
-        if is_subset:  # column 0 is each sample's true label
+        if is_subset:
             add_relu(z, shifts[y], out=h[0])
             add_relu(z, shifts[candidates].unsqueeze(1), out=h[1:])
             column, comparable = torch.zeros_like(y), _comparable(candidates, y)
         else:
             add_relu(z, shifts.unsqueeze(1), out=h)
-        g = rule.goodness(h.flatten(0, 1)).view(n_columns, len(z))
+        g = rule.goodness(h.flatten(0, 1)).view(h.shape[:2])
         g = g.t().contiguous()  # (n_rows, n_columns)
         losses, dg = comparison_gradients(rule.loss, g, column, weight, comparable)
         if comparable is not None:
@@ -316,7 +317,7 @@ def comparison_signal(layer, Z, batch, generator):
         else:
             h, dg = _gated_gradient(rule.goodness, h, dg.t()), torch.ones_like(dg)
         if samples is None:
-            drawn.append(torch.arange(rows.start, rows.stop, device=Z.device))
+            drawn.append(range(rows.start, rows.stop))
             dZ.append(torch.bmm(dg.unsqueeze(1), h.transpose(0, 1)).squeeze(1))
             du_columns = torch.bmm(dg.t().unsqueeze(1), h).squeeze(1)
         else:  # sums of some rows of h, label by label: no tensor as large as h is made
@@ -331,9 +332,10 @@ def comparison_signal(layer, Z, batch, generator):
             du.index_add_(0, labels, own * dg[:, :1]).index_add_(0, candidates, du_columns[1:])
         else:
             du += du_columns
-    all_used = sum(map(len, drawn)) == len(Z)
     h_pos = add_relu(Z, shifts[batch.y]) if rule.peer_normalization else None
-    used = None if all_used else _cat(drawn)
+    used = None
+    if sum(map(len, drawn)) < len(Z):
+        used = _cat([torch.as_tensor(samples, device=Z.device) for samples in drawn])
     return Signal(_cat(dZ), used, du.sum(0), du, h_pos, loss, wins)
 
 

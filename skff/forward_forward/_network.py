@@ -66,7 +66,7 @@ def _affine(f, weight, bias):
     # MKL rounds products of few rows differently from those of many rows, and in a product of few
     # columns the rounding depends on the position of a row. With padding, the result of a row
     # depends on that row only.
-    n_rows, n_units, pad = len(f), len(bias), torch.nn.functional.pad
+    n_rows, n_units, pad = f.shape[0], bias.shape[0], torch.nn.functional.pad
     if n_rows < FEW_ROWS:
         f = pad(f, (0, 0, 0, FEW_ROWS - n_rows))
     if n_units < NARROW:
@@ -103,7 +103,7 @@ class Layer:
     @property
     def n_units(self):
         """Number of units."""
-        return len(self.bias)
+        return self.bias.shape[0]  # len() of a tensor takes several times as long
 
     def tensors(self):
         """Return the learned tensors: weight, bias and, if there are any, label weights."""

@@ -272,7 +272,8 @@ class Trainer:
                     if tensor.ndim == 2 and tensor.grad is not None:
                         tensor.mul_(1 - group["lr"] * decay)
         self.optimizer.step()
-        self.optimizer.zero_grad()  # frees memory before the next gradients are computed
+        for tensor in self.learned():
+            tensor.grad = None  # frees memory before the next gradients are computed
         for layer in self.layers:
             layer = self.network.layers[layer]
             if layer.rounded is not None:

@@ -258,7 +258,7 @@ class CrossEntropy:
             n_comparable = comparable.sum(1, keepdim=True)
             share = comparable.to(g.dtype).mul_(self.label_smoothing).div_(n_comparable)
         target = torch.zeros_like(g).add_(share)
-        own = torch.full((len(g), 1), 1 - self.label_smoothing, dtype=g.dtype, device=g.device)
+        own = torch.full((g.shape[0], 1), 1 - self.label_smoothing, dtype=g.dtype, device=g.device)
         target.scatter_add_(1, y.unsqueeze(1), own)
         log_p = logits.log_softmax(1)
         # Excluded columns have target 0 and log-probability -inf; their product has to be 0.

@@ -1,3 +1,9 @@
+"""What all tests share.
+
+Libraries are imported where they are used: the process that only hands tests to others needs
+none of them.
+"""
+
 import os
 import re
 
@@ -9,20 +15,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import settings
 
-from skff.forward_forward.occlusion import _predictor
 
-torch.set_num_threads(1)  # on networks this small threads only wait for each other
+def pytest_sessionstart(session):
+    if session.config.pluginmanager.hasplugin("dsession"):  # hands tests to processes of its own
+        return
+    import torch
+    from hypothesis import settings
 
-settings.register_profile("skff", deadline=None, max_examples=25)
-settings.load_profile("skff")
+    torch.set_num_threads(1)
+    settings.register_profile("skff", deadline=None, max_examples=25)
+    settings.load_profile("skff")
 
 
 def pytest_collection_modifyitems(items):
+    import torch
+
     if torch.cuda.is_available():
         return
     for item in items:
@@ -33,6 +42,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def denormal_numbers():
     """Fail the test that leaves denormal numbers flushed, not the next one that draws some."""
+    import numpy as np
+
     yield
     assert np.float64(5e-324) * np.float64(1) > 0, "denormal numbers are flushed to zero"
 
@@ -56,5 +67,7 @@ def pytest_make_parametrize_id(val):
 @pytest.fixture(scope="module")
 def few_features_like_many():
     """Let the samples of tests, which have few features, be predicted as those with many are."""
+    from skff.forward_forward.occlusion import _predictor
+
     with mock.patch.object(_predictor, "FEWEST_FEATURES", 0):
         yield

@@ -1,15 +1,23 @@
-"""Explanations and searches on joblib's backends, those with a scheduler among them."""
+"""Explanations and searches on joblib's backends, those with a scheduler among them.
+
+All of one process: loky keeps its workers, which take seconds to import what they need.
+"""
 
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+from forward_forward.samples import gaussian_classes, tiny_classifier
 from joblib import delayed, parallel_config
 from saliency.workers import TravelingClassifier
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skff import ADSExplainer, FFClassifier
+from skff.forward_forward.losses import SymBa
 from skff.saliency import _parallel, deletion_curve
 from skff.saliency._parallel import Work, run
 
@@ -42,6 +50,35 @@ def test_any_backend_of_joblib_gives_the_same(backend, digits):
     with parallel_config(backend=backend, n_jobs=2):
         found = explainer.explain(X[:40], y[:40])
     np.testing.assert_array_equal(found.importances, expected.importances)
+
+
+def test_grid_search_over_names_and_instances_is_reproducible():
+    X, y = gaussian_classes(n_samples=90, n_features=8)
+    grid = {
+        "ffclassifier__overlay": ["append", "layerwise"],
+        "ffclassifier__loss": ["symba", SymBa(scale=8.0)],
+        "ffclassifier__negatives": ["hard", "uniform"],
+    }
+    model = make_pipeline(StandardScaler(), tiny_classifier(max_iter=5))
+    parallel, serial = (
+        GridSearchCV(model, grid, cv=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (2, 1)
+    )
+    scores = parallel.cv_results_["mean_test_score"]
+    assert len(scores) == 8
+    assert len(set(scores)) > 1
+    np.testing.assert_array_equal(serial.cv_results_["mean_test_score"], scores)
+    assert parallel.best_params_ == serial.best_params_
+    np.testing.assert_array_equal(parallel.predict_proba(X), serial.predict_proba(X))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_scoring_monitor_hears_the_candidates_of_a_search(n_jobs):
+    X, y = gaussian_classes()
+    monitor = ScoringMonitor(scoring="accuracy")
+    clf = tiny_classifier().set_callbacks(monitor)
+    GridSearchCV(clf, {"loss": ["symba", "swish"]}, cv=2, n_jobs=n_jobs).fit(X, y)
+    names = [row["task_name"] for log in monitor.get_logs("all") for row in log.data]
+    assert names.count("epoch") == 2 * (2 * 2 + 1)  # epochs of the candidates' folds and the refit
 
 
 def test_dask_gives_the_same_and_is_sent_the_model_once(dask, digits):

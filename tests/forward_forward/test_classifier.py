@@ -15,7 +15,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -533,25 +533,6 @@ def test_randomized_weights_are_the_old_ones_in_another_order(params):
 
 
 # in scikit-learn's company
-
-
-def test_grid_search_over_names_and_instances_is_reproducible():
-    X, y = gaussian_classes(n_samples=90, n_features=8)
-    grid = {
-        "ffclassifier__overlay": ["append", "layerwise"],
-        "ffclassifier__loss": ["symba", SymBa(scale=8.0)],
-        "ffclassifier__negatives": ["hard", "uniform"],
-    }
-    model = make_pipeline(StandardScaler(), tiny_classifier(max_iter=5))
-    parallel, serial = (
-        GridSearchCV(model, grid, cv=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (2, 1)
-    )
-    scores = parallel.cv_results_["mean_test_score"]
-    assert len(scores) == 8
-    assert len(set(scores)) > 1
-    np.testing.assert_array_equal(serial.cv_results_["mean_test_score"], scores)
-    assert parallel.best_params_ == serial.best_params_
-    np.testing.assert_array_equal(parallel.predict_proba(X), serial.predict_proba(X))
 
 
 def test_an_ensemble_of_classifiers_with_weights_works():

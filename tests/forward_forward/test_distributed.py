@@ -137,7 +137,7 @@ def n_weights(sizes, n_classes):
 
 @every_size
 def test_bytes_of_the_gradients_are_those_of_all_weights_once_per_batch(size, found):
-    sizes, n_samples, n_batches = [64, 20, 16, 12, 10], 150, 5
+    sizes, n_samples, n_batches = [64, 20, 16, 12, 10], len(worker.y), 3
     n_layers = len(sizes) - 1
     per_batch = n_weights(sizes, 4) + 2 * n_layers  # and a loss and a count per layer
     strengths = n_samples * n_layers  # of all samples' signals, from which some are drawn
@@ -152,7 +152,7 @@ def test_bytes_of_the_gradients_are_those_of_all_weights_once_per_batch(size, fo
 def test_bytes_of_the_activities_are_those_of_a_layer_for_each_sample(readout, found):
     head = readout == "softmax"
     sizes, stages = [64, 20, 16, 12, 10], [[64, 20], [20, 16, 12, 10]]  # equally much work
-    activities = 150 * stages[0][-1]
+    activities = len(worker.y) * stages[0][-1]
     totals = 2 * 2 * (4 + head)  # once per epoch, from both
     weights = n_weights(sizes, 4) + sum(sizes[1:])
     weights += (4 * sum(sizes[2:]) + 4) * head

@@ -14,7 +14,7 @@ from forward_forward.samples import (
 )
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 
 from skff.forward_forward import _fit
 from skff.forward_forward.losses import CrossEntropy
@@ -274,16 +274,6 @@ def test_scoring_monitor_weighs_samples_as_the_caller_does():
     clf = tiny_classifier(class_weight={0: 9.0}).set_callbacks(monitor)
     clf.fit(X, y, sample_weight=weight)
     assert dict(scores_of(monitor))["fit"] == pytest.approx(clf.score(X, y, weight))
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_scoring_monitor_hears_the_candidates_of_a_search(n_jobs):
-    X, y = gaussian_classes()
-    monitor = ScoringMonitor(scoring="accuracy")
-    clf = tiny_classifier().set_callbacks(monitor)
-    GridSearchCV(clf, {"loss": ["symba", "swish"]}, cv=2, n_jobs=n_jobs).fit(X, y)
-    names = [row["task_name"] for log in monitor.get_logs("all") for row in log.data]
-    assert names.count("epoch") == 2 * (2 * 2 + 1)  # epochs of the candidates' folds and the refit
 
 
 def test_a_clone_keeps_its_callbacks():

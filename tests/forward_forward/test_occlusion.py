@@ -282,9 +282,9 @@ def test_scratch_memory_is_bounded(n_classes, layers, n_pixels, params, monkeypa
     limit_scratch(monkeypatch, scratch)
     monkeypatch.setattr("skff.forward_forward._network.CACHE_ELEMENTS", scratch)
     monkeypatch.setattr("skff.forward_forward._network.SCRATCH_ELEMENTS", scratch)
-    windows = np.random.default_rng(0).integers(0, 64, (100, n_pixels))
+    windows = np.random.default_rng(0).integers(0, 64, (60, n_pixels))
     predictor = clf.occlusion_predictor(X, fill=X[::-1])
-    for some, rows in [(windows, np.arange(60)), (windows[:1], np.arange(600))]:
+    for some, rows in [(windows, np.arange(40)), (windows[:1], np.arange(600))]:
         with LargestTensor() as largest:
             predictor.predict_many(rows, some)
         assert scratch / 100 < largest.n_elements <= 3 * scratch

@@ -11,6 +11,7 @@ import torch
 from forward_forward.samples import gaussian_classes, same_weights, tiny_classifier
 
 from skff import ADSExplainer
+from skff.exceptions import ScaleWarning
 from skff.forward_forward._torch import computing, map_on_threads, on_one_thread
 
 pytestmark = pytest.mark.usefixtures("few_features_like_many")
@@ -63,6 +64,9 @@ def plain_goodness(h):
     return h.pow(2).mean(-1)
 
 
+PARAMS = ({"goodness": plain_goodness}, {"readout": "softmax", "overlay": "append"}, {})
+
+
 def outputs(clf, X, y):
     explanation = ADSExplainer(clf, window_shape=3).explain(X, y)
     return [
@@ -75,22 +79,37 @@ def outputs(clf, X, y):
     ]
 
 
+def trained(params, X, y):
+    """Return a fitted classifier, and one that has begun to learn."""
+    begun = tiny_classifier(**params).partial_fit(X, y, classes=[0, 1, 2])
+    return tiny_classifier(**params).fit(X, y), begun
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Return, for all parameters, what surroundings that nobody has changed give."""
+    X, y = gaussian_classes()
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScaleWarning)
+        for params in PARAMS:
+            clf, begun = trained(params, X, y)
+            found.append((clf, outputs(clf, X, y), begun.partial_fit(X, y)))
+    return found
+
+
 @pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 @pytest.mark.parametrize("name", SURROUNDINGS)
-def test_surroundings_change_neither_fit_nor_prediction_nor_explanation(name):
+def test_surroundings_change_neither_fit_nor_prediction_nor_explanation(name, expected):
     X, y = gaussian_classes()
-    for params in ({"goodness": plain_goodness}, {"readout": "softmax", "overlay": "append"}, {}):
-        clf = tiny_classifier(**params).fit(X, y)
-        begun = tiny_classifier(**params).partial_fit(X, y, classes=[0, 1, 2])
-        expected = outputs(clf, X, y)
+    for params, (clf, numbers, goes_on) in zip(PARAMS, expected, strict=True):
         with SURROUNDINGS[name]():
             found = outputs(clf, X, y)
-            again = tiny_classifier(**params).fit(X, y)
-            begun_again = tiny_classifier(**params).partial_fit(X, y, classes=[0, 1, 2])
-        assert all(map(np.array_equal, found, expected))
+            again, begun = trained(params, X, y)
+        assert all(map(np.array_equal, found, numbers))
         assert same_weights(again, clf)
         # What was made there can be trained elsewhere.
-        assert same_weights(begun_again.partial_fit(X, y), begun.partial_fit(X, y))
+        assert same_weights(begun.partial_fit(X, y), goes_on)
 
 
 def test_precision_that_someone_else_sets_meanwhile_stays():

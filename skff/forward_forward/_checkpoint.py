@@ -215,6 +215,7 @@ class Checkpoint:
 
             content = ranks.ask_first(read)
             self.last = content and Snapshot(*content)
+        self.was_read = self.last is not None
         self.keeps = estimator.keep_interrupted or self.file is not None
         self.goes_back = ranks.size == 1
         self.random_state = estimator.random_state
@@ -287,6 +288,12 @@ class Checkpoint:
         if self.file is not None and self.n_unwritten:
             self.file.write(self.last.arrays, self.last.document)
             self.n_unwritten = 0
+
+    def name_file(self, error):
+        """Note in an error that the fit was resumed from the file, which may be the cause."""
+        if self.was_read:
+            path = str(self.path)
+            error.add_note(f"The fit was resumed from {path!r}; delete the file to begin anew.")
 
     def go_back(self, progress, interrupt):
         """Bring a fit back to its last whole epoch, and to the best weights by then.

@@ -230,6 +230,9 @@ def _train(estimator, team, progress, checkpoint, rule, samples, held_out, hook_
                 _run_phases(estimator, team, progress, checkpoint, data, rule, held_out, monitor)
             except KeyboardInterrupt as error:
                 interrupt = checkpoint.go_back(progress, error)
+            except ValueError as error:
+                checkpoint.name_file(error)
+                raise
             scale = probability_scale(network, rule, data, progress.generator)
             network.probability_scale = team.ranks.first(scale)
     if interrupt is None:

@@ -462,6 +462,27 @@ def test_whole_and_signed_nonsense_raises_value_error_or_ends_in_a_fit(tmp_path,
     assert n_refused > 30
 
 
+def test_an_error_of_a_resumed_fit_names_the_file(tmp_path, monkeypatch):
+    X, y, _ = task()
+    path = tmp_path / "fit"
+    clf = tiny_classifier((3, 2), max_iter=3, checkpoint=path)
+    assert killed(monkeypatch, _files, "write", clf, (X, y), call=1)
+    kind, arrays, document = _files.read(path, {"fit checkpoint"})
+    moments = [name for name in arrays if name.endswith("/exp_avg")]
+    # Finite and of the right form, but such that the next step leaves all bounds.
+    forged = {name: np.full_like(arrays[name], 3e38) for name in moments}
+    _files.write(path, kind, arrays | forged, document)
+    with pytest.raises(ValueError, match="expected finite numbers") as caught:
+        clf.fit(X, y)
+    (note,) = caught.value.__notes__
+    assert note == f"The fit was resumed from '{path}'; delete the file to begin anew."
+    path.unlink()
+    clf.fit(X, y)
+    with pytest.raises(ValueError, match="expected finite numbers") as caught:
+        tiny_classifier((3, 2), learning_rate_init=1e30, checkpoint=tmp_path / "new").fit(X, y)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def not_negative(values):
     values.flat[0] = -1
     return values

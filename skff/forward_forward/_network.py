@@ -12,7 +12,7 @@ goodness:
 """
 
 import math
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -375,7 +375,9 @@ class Network:
 
     def total_goodness(self, g):
         """Sum the goodness (n_layers, ...) over the layers used for prediction."""
-        return g[self.first_counted(len(g)) :].sum(0)
+        # One after another: in which order torch's sum adds five or more depends on the shape, and
+        # with it the rounding of a sample on the others of its batch.
+        return reduce(torch.add, g[self.first_counted(len(g)) :])
 
     def first_counted(self, n_layers):
         """Return the first of so many layers whose goodness counts."""

@@ -265,6 +265,15 @@ def test_normalized_rows_have_mean_square_1_and_ignore_a_factor(h):
     np.testing.assert_allclose(rms_normalize(7 * h), n, rtol=1e-5)
 
 
+@pytest.mark.parametrize("n_layers", [1, 2, 5, 9])
+def test_the_sum_over_layers_of_a_sample_does_not_depend_on_its_batch(n_layers):
+    net = network()
+    for n_samples in (2, 9, 100):
+        g = 1000 * torch.randn(n_layers, n_samples, 3, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(net.total_goodness(g)[:1], net.total_goodness(g[:, :1]))
+        np.testing.assert_allclose(net.total_goodness(g), g.double().sum(0), rtol=1e-5, atol=1e-2)
+
+
 @pytest.mark.parametrize("every_layer", [False, True])
 def test_layers_above_cannot_read_the_goodness_of_the_first(every_layer):
     net = network()

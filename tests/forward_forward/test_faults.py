@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -53,12 +54,18 @@ def steady_and_silent(monkeypatch):
 def in_state(state, **params):
     """Return a classifier in a state, and its data."""
     X, y = gaussian_classes(n_samples=40)
-    clf = tiny_classifier((5, 4), **(SETTINGS | params))
+    return copy.deepcopy(_in_state(state, *params.items())), X, y
+
+
+@cache
+def _in_state(state, *params):
+    X, y = gaussian_classes(n_samples=40)
+    clf = tiny_classifier((5, 4), **(SETTINGS | dict(params)))
     if state == "fitted":
         clf.fit(X, y)
     if state == "begun":
         clf.partial_fit(X, y, classes=[0, 1, 2])
-    return clf, X, y
+    return clf
 
 
 def train(clf, method, X, y):

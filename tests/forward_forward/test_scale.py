@@ -36,7 +36,7 @@ def test_scaled_tables_are_fitted_and_predicted_in_silence(load, prepare):
     X, y = load(return_X_y=True)
     X = prepare(X)
     with silence():
-        clf = tiny_classifier((30,), max_iter=10).fit(X, y)
+        clf = tiny_classifier((30,), max_iter=4).fit(X, y)
         clf.partial_fit(X[:50], y[:50]).predict_proba(X)
         clf.occlusion_predictor(X[:40], fill=np.zeros(X.shape[1]))
 

@@ -362,7 +362,8 @@ def test_training_keeps_the_thread_count_and_the_gradient_mode():
 def test_every_component_separates_easy_classes(params):
     X, y = gaussian_classes(n_samples=120, n_features=12, spread=0.5)
     rate = 0.1 if params.get("solver") == "sgd" else 0.01
-    clf = tiny_classifier((20, 20), max_iter=15, learning_rate_init=rate, **params).fit(X, y)
+    settings = {"max_iter": 15, "batch_size": 30, "learning_rate_init": rate}
+    clf = tiny_classifier((20, 20), **settings | params).fit(X, y)
     assert clf.score(X, y) > 0.95  # chance is 1/3; the classes hardly overlap
 
 

@@ -51,9 +51,10 @@ def test_more_maps_than_fit_a_row_continue_below():
     assert len(display.figure_.axes) == 6
 
 
-@pytest.mark.parametrize("largest", [0.07, 0.7])
-@pytest.mark.parametrize("shape", [(28, 28), (8, 8)])
-@pytest.mark.parametrize("n_maps", [1, 3])
+@pytest.mark.parametrize(
+    ("n_maps", "shape", "largest"),
+    [(1, (28, 28), 0.07), (1, (8, 8), 0.7), (3, (28, 28), 0.7), (3, (8, 8), 0.07)],
+)
 def test_no_label_is_cut_at_the_edge_of_the_picture(n_maps, shape, largest):
     maps = [np.linspace(0, largest, np.prod(shape)).reshape(shape)] * n_maps
     display = ADSDisplay(maps, names=["backprop, scikit-learn"] * n_maps).plot(image=maps[0])
@@ -266,11 +267,10 @@ def test_nothing_cannot_be_drawn():
         ADSDisplay.from_explanation({})
 
 
-@pytest.mark.parametrize("library", ["matplotlib", "torch"])
-def test_explaining_imports_no_library_that_it_does_not_need(library):
-    code = f"import sys, skff, skff.saliency; print({library!r} in sys.modules)"
+def test_explaining_imports_no_library_that_it_does_not_need():
+    code = "import sys, skff, skff.saliency; print({'matplotlib', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_the_package_names_what_it_imports_when_it_is_asked_for():

@@ -279,15 +279,24 @@ def test_a_mask_that_spares_every_group_is_refused(digits):
         explainer.explain(X[:5], y[:5])
 
 
+@pytest.fixture(scope="module")
+def small_networks(digits):
+    X, y = digits
+    params = {"max_iter": 2, "skip_first_goodness": True}
+    return [
+        FFClassifier((8, 6), **params, random_state=seed).fit(X[:600], y[:600]) for seed in range(4)
+    ]
+
+
 @pytest.mark.filterwarnings("ignore::skff.exceptions.ScaleWarning")
 @pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("fill", [0.0, 1e4, 1e8])
-def test_engines_agree_on_small_networks_and_large_fills(fill, copies, digits, monkeypatch):
+def test_engines_agree_on_small_networks_and_large_fills(
+    fill, copies, digits, small_networks, monkeypatch
+):
     monkeypatch.setattr(_predictor, "FEWEST_FEATURES", 65 if copies else 0)
     X, y = digits
-    for seed in range(4):
-        model = FFClassifier((8, 6), max_iter=2, skip_first_goodness=True, random_state=seed)
-        model.fit(X[:600], y[:600])
+    for model in small_networks:
         found = [
             ADSExplainer(model, engine=engine, fill=fill).explain(X[600:800], y[600:800])
             for engine in ("score", "predict", "incremental")

@@ -39,9 +39,7 @@ families = {
     "colour": ["color_intensity", "hue", "od280/od315_of_diluted_wines"],
     "proline": ["proline"],
 }
-columns = list(wine.data.columns)
-groups = {name: [columns.index(column) for column in own] for name, own in families.items()}
-explainer = ADSExplainer(clf, groups=groups, fill="mean")
+explainer = ADSExplainer(clf, groups=families, fill="mean")
 explanation = explainer.explain(X_test, y_test)
 explanation.plot(significance=0.05).figure_.set_size_inches(7, 3.6)
 plt.show()

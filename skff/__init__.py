@@ -21,11 +21,16 @@ _LAZY = {
 }
 
 
+_MODULES = {"datasets", "exceptions", "forward_forward", "mlp_baselines", "persistence", "recipes"}
+
+
 def __getattr__(name):
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return import_module(f"skff.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

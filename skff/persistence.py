@@ -72,8 +72,8 @@ def save(obj: FFClassifier | ADSExplanation, path: str | PathLike[str]) -> None:
     kind = type(obj).__name__
     if kind not in _ROOMS:
         raise TypeError(
-            f"Got a {kind}, but expected one of {sorted(_ROOMS)}. Use pickle or joblib for other "
-            "objects."
+            f"Got a {kind}, but expected one of {sorted(_ROOMS)}. Use skops, pickle or joblib for "
+            "other objects, such as a Pipeline."
         )
     room = import_module(_ROOMS[kind])
     arrays, document = room.to_parts(obj)

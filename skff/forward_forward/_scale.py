@@ -1,5 +1,7 @@
 """Whether the scale of the features lets a network learn from them, and recognise them."""
 
+import math
+
 import numpy as np
 from sklearn.utils import _safe_indexing
 
@@ -130,9 +132,9 @@ def warn_of_strange_samples(distance, largest):
     """
     if not distance <= STRANGE * largest:
         warn(
-            f"Got samples {distance / largest:.2g} times as far from the training samples' mean "
-            "as any training sample: predictions for them are extrapolations. Is X scaled as it "
-            "was at fit, pixels to [0, 1] for example?",
+            f"Got samples at least {_power_of_ten(distance / largest)} times as far from the "
+            "training samples' mean as any training sample: predictions for them are "
+            "extrapolations. Is X scaled as it was at fit, pixels to [0, 1] for example?",
             ScaleWarning,
         )
 
@@ -153,10 +155,19 @@ def warn_of_little_spread(inputs, is_centered):
     spread = np.sqrt(np.mean(spread**2))
     if 0 < spread < 1 / STRANGE:
         warn(
-            f"Got samples whose spread is {spread:.2g} of that of the training samples. Is X "
-            "scaled as it was at fit, pixels to [0, 255] for example?",
+            f"Got samples whose spread is about {_power_of_ten(spread)} of that of the training "
+            "samples. Is X scaled as it was at fit, pixels to [0, 255] for example?",
             ScaleWarning,
         )
+
+
+def _power_of_ten(ratio):
+    """Round a ratio down: warnings of many batches then have one text, and one is shown."""
+    return (
+        f"{10.0 ** math.floor(math.log10(ratio) + 1e-6):g}"
+        if 0 < ratio < math.inf
+        else f"{ratio:g}"
+    )
 
 
 def _enumerate(features, names):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from skff.saliency._explainer import ADSExplainer
+from skff.saliency._explanation import ADSExplanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,6 +119,12 @@ class ADSDisplay:
         several = list(explanation) if isinstance(explanation, list | tuple) else [explanation]
         if not several:
             raise ValueError("Got no explanation, but expected at least one.")
+        for one in several:
+            if not isinstance(one, ADSExplanation):
+                raise TypeError(
+                    f"Got a {type(one).__name__} as explanation, but expected an ADSExplanation "
+                    "or several of them; ADSDisplay(maps).plot() draws arrays."
+                )
         make = cls._of_classes if per_class else cls._of_explanations
         display = make(several, names, significance)
         return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar, im_kw=im_kw)
@@ -209,8 +216,10 @@ class ADSDisplay:
         ax : matplotlib Axes, list of them, or None, default=None
             One per map; None makes a new figure.
         image : array-like of shape (H, W) or (H, W, 3), list of them, or None, default=None
-            Drawn under each map, which then is opaque only where it is strong. A list of images
-            (or None) has one per map; a nested list of numbers is one image.
+            Drawn under each map, which then is opaque only where it is strong: grey images from
+            white for their lowest value to grey for their highest, colours, in [0, 1] or integers
+            up to 255, as they are. A list of images (or None) has one per map; a nested list of
+            numbers is one image.
         cmap : str or Colormap, default="RdBu_r"
             Diverging colours, centred at 0.
         colorbar : bool, default=True
@@ -391,8 +400,8 @@ def draw_map(axis, importances, image, mask, *, cmap, limits, kw):
     if image is not None:
         image = _fit_image(image, importances.shape)
         # Twice the range turns black into a grey that leaves the colours on top readable.
-        low, span = np.min(image), np.ptp(image) or 1.0
-        axis.imshow(image, cmap="Greys", vmin=low, vmax=low + 2 * span)
+        low, high = float(np.min(image)), float(np.max(image))
+        axis.imshow(image, cmap="Greys", vmin=low, vmax=low + 2 * (high - low or 1.0))
         alpha = 0.9 * np.sqrt(np.abs(np.nan_to_num(importances)) / limit)
     style = {"cmap": cmap, "vmin": -limit, "vmax": limit, "alpha": alpha} | kw
     drawn = axis.imshow(importances, **style)
@@ -413,6 +422,11 @@ def _fit_image(image, shape):
     image = np.asarray(image)
     if not fits(image, shape):
         raise ValueError(f"Got image of shape {image.shape}, but expected {shape}, as the map.")
+    if image.ndim == 3 and image.dtype.kind == "f" and np.max(image) > 1:
+        raise ValueError(
+            f"Got an image with colours of up to {np.max(image):g}, but expected numbers in "
+            "[0, 1], or integers up to 255."
+        )
     return image.reshape(shape) if image.ndim == 1 else image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from numbers import Integral, Real
@@ -16,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skff._links import DOC_LINK
 from skff._versions import with_version, without_version
+from skff._warnings import each_once, warn
 from skff.saliency._checkpoint import Journal, open_journal
 from skff.saliency._counts import make_targets
 from skff.saliency._engines import ENGINES, Task, choose_engine
@@ -34,7 +34,7 @@ from skff.saliency._regions import (
     AGGREGATES,
     Regions,
     group_regions,
-    hint_at_colours,
+    hint_at_images,
     lay_out_pixels,
     sliding_windows,
 )
@@ -295,14 +295,15 @@ class ADSExplainer(BaseEstimator):
             If the estimator is not fitted.
         """
         self._check_parameters()
-        if self.checkpoint is None:
-            return self._explain(X, y, sample_weight, Journal())
-        journal = open_journal(self, X, y, sample_weight)
-        explainer = with_params(self, random_state=journal.random_state)
-        try:
-            return explainer._explain(X, y, sample_weight, journal)
-        finally:
-            journal.write()  # also if the explanation fails or is interrupted
+        with each_once():
+            if self.checkpoint is None:
+                return self._explain(X, y, sample_weight, Journal())
+            journal = open_journal(self, X, y, sample_weight)
+            explainer = with_params(self, random_state=journal.random_state)
+            try:
+                return explainer._explain(X, y, sample_weight, journal)
+            finally:
+                journal.write()  # also if the explanation fails or is interrupted
 
     def _explain(self, X, y, sample_weight, journal):
         """Compute the explanation, using results that the journal already contains."""
@@ -343,10 +344,10 @@ class ADSExplainer(BaseEstimator):
             if mask.any():
                 break
         else:
-            warnings.warn(
+            warn(
                 f"Found no significant pixel with windows of {self.window_shape}: returned their "
                 f"map, without finer windows of {self.refine}.",
-                stacklevel=4,
+                UserWarning,
             )
             return found
         tests = self._fine_tests(found)
@@ -386,6 +387,11 @@ class ADSExplainer(BaseEstimator):
             prod(check_lengths(name, getattr(self, name), n_axes))
             for name in ("window_shape", "refine")
         )
+        if not fine < coarse:
+            raise ValueError(
+                f"Got refine={self.refine!r} with window_shape={self.window_shape!r}, but expected "
+                "smaller windows."
+            )
         n_samples = count_samples(data, self.max_samples)
         n_part = max(MIN_COARSE, ceil(1.5 * n_samples * (fine / coarse) ** 2))
         if n_samples > FEW_SAMPLES and n_part < n_samples:
@@ -419,7 +425,7 @@ class ADSExplainer(BaseEstimator):
         data = read_data(self.estimator, X, y, sample_weight)
         pixel_features = lay_out_pixels(data.sample_shape, self.image_shape)
         if self.image_shape is None and len(data.sample_shape) == 1 and data.columns is None:
-            hint_at_colours(*data.sample_shape)
+            hint_at_images(*data.sample_shape)
         regions = self._make_regions(pixel_features, data.columns)
         data = draw_samples(self.estimator, data, max_samples=self.max_samples, random_state=rng)
         samples = make_samples(

@@ -318,7 +318,8 @@ class ADSExplanation:
         Parameters
         ----------
         image : array-like of shape (H, W) or (H, W, 3), or None, default=None
-            Image to draw under the map, in grey or colour.
+            Image to draw under the map: in grey, its lowest value white, or in colours, which are
+            in [0, 1] or integers up to 255.
         significance : float or None, default=None
             Level at which significant pixels are outlined (or bars marked); None marks none.
         ax : matplotlib Axes or None, default=None

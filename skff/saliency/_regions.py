@@ -1,6 +1,5 @@
 """Regions, windows or groups of pixels: what each hides, and which of them each pixel reads."""
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import isqrt, prod
@@ -8,9 +7,12 @@ from math import isqrt, prod
 import numpy as np
 from scipy import sparse
 
+from skff._warnings import warn
 from skff.saliency._parameters import COUNT, check_lengths, check_parameters
 
 SMALLEST_SQUARE = 64  # features; below, a row of a table is more likely than an image
+MOST_COLOURS = 4
+FEWEST_PIXELS = 8  # along a side of an image
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,10 @@ class Regions:
 
 def _check_mask(mask, image_shape):
     if mask.dtype != bool:
-        raise TypeError(f"Got mask={mask!r}, but expected a boolean array or None.")
+        raise TypeError(
+            f"Got a mask of shape {mask.shape} and type {mask.dtype}, but expected a boolean array "
+            "or None."
+        )
     if mask.shape != image_shape:
         raise ValueError(f"Got mask of shape {mask.shape}, but expected {image_shape}, as the map.")
     if not mask.any():
@@ -190,6 +195,7 @@ def lay_out_pixels(sample_shape, image_shape):
     if image_shape is not None:
         image_shape = _check_image_shape(image_shape)
     flat = np.arange(prod(sample_shape))
+    _warn_of_channels(sample_shape, image_shape)
     if len(sample_shape) == 1:
         return _lay_out_flat(flat, image_shape)
     if len(sample_shape) == 2 and image_shape in (None, sample_shape):
@@ -205,6 +211,23 @@ def lay_out_pixels(sample_shape, image_shape):
     )
 
 
+def _warn_of_channels(sample_shape, image_shape):
+    """Warn where channels seem to be at the other end: few rows or columns with many of them."""
+    if image_shape is None and len(sample_shape) == 3:  # (C, H, W)
+        n_channels, _, n_few = sample_shape
+        remedy = f"if channels come last, set image_shape={sample_shape}"
+    elif image_shape is not None and len(image_shape) == 3:  # (H, W, C)
+        n_few, height, n_channels = image_shape
+        remedy = (
+            f"channels come last; if they come first in X, reshape it to (n_samples, {n_few}, "
+            f"{height}, {n_channels}) and leave image_shape unset"
+        )
+    else:
+        return
+    if n_few <= MOST_COLOURS and n_channels >= FEWEST_PIXELS:
+        warn(f"Took X for images with {n_channels} channels: {remedy}.", UserWarning)
+
+
 def _check_image_shape(image_shape):
     if not 1 <= len(image_shape) <= 3:
         raise ValueError(
@@ -215,8 +238,8 @@ def _check_image_shape(image_shape):
     return tuple(int(length) for length in image_shape)
 
 
-def hint_at_colours(n_features):
-    """Warn where rows of numbers may be images with three channels.
+def hint_at_images(n_features):
+    """Warn where rows of numbers may be images, of three channels for example.
 
     Parameters
     ----------
@@ -225,11 +248,11 @@ def hint_at_colours(n_features):
     """
     side = isqrt(n_features // 3)
     if 3 * side * side == n_features and side * side >= SMALLEST_SQUARE:
-        warnings.warn(
-            f"Took {n_features} features for a sequence. If they are images of {side} x {side} "
-            f"pixels in three colours, set image_shape=({side}, {side}, 3); if they are not, set "
-            f"image_shape=({n_features},).",
-            stacklevel=4,
+        warn(
+            f"Took {n_features} features for a sequence. If they are images, set image_shape to "
+            f"(rows, columns) or (rows, columns, channels), such as ({side}, {side}, 3); if they "
+            f"are not, set image_shape=({n_features},).",
+            UserWarning,
         )
 
 
@@ -412,6 +435,11 @@ def _named_groups(groups, image_shape):
 def _members(name, group, image_shape, columns):
     """Return which pixels belong to a group, a boolean array of shape `image_shape`."""
     group = np.atleast_1d(np.asarray(group))
+    if group.ndim > 1 and group.shape != image_shape:
+        raise ValueError(
+            f"Got group {name!r} of shape {group.shape}, but expected flat indices of pixels, "
+            f"row * {image_shape[-1]} + column, or a boolean array of shape {image_shape}."
+        )
     if group.dtype == bool and group.shape == image_shape:
         is_member = group
     else:

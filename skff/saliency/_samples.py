@@ -156,8 +156,10 @@ def _check_targets(y, n_samples):
         raise ValueError("Got y=None, but expected the true targets: ADS computes scores.")
     y = np.asarray(y)
     if y.ndim == 0 or len(y) != n_samples:
-        n_targets = "a single value" if y.ndim == 0 else f"{len(y)} values"
-        raise ValueError(f"Got y with {n_targets}, but expected {n_samples}: one per sample of X.")
+        got = "a scalar" if y.ndim == 0 else f"an array of {len(y)}"
+        raise ValueError(
+            f"Got {got} as y, but expected an array of {n_samples}: one target per sample of X."
+        )
     return y
 
 

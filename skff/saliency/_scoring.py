@@ -150,7 +150,7 @@ def make_score(estimator, scoring):
     if scoring not in names:
         close = " or ".join(map(repr, get_close_matches(scoring, names)))
         hint = f" Did you mean {close}?" if close else ""
-        raise ValueError(f"Got scoring={scoring!r}, but expected one of {names}.{hint}")
+        raise ValueError(f"Got an unknown scoring={scoring!r}.{hint} Expected one of {names}.")
     return Score(estimator, get_scorer(scoring), scoring, asks_methods_only=True)
 
 

@@ -171,7 +171,7 @@ def test_samples_of_another_scale_are_noticed_from_ten_times_the_farthest_on():
     farthest = X[[np.linalg.norm(X, axis=1).argmax()]]
     with silence():
         clf.predict(9.9 * farthest)
-    with pytest.warns(ScaleWarning, match="Got samples 10 times as far"):
+    with pytest.warns(ScaleWarning, match="Got samples at least 10 times as far"):
         clf.predict(10.2 * farthest)
 
 

@@ -130,7 +130,7 @@ def test_any_score_and_weights_will_do():
         ({"fill": "median"}, ValueError, "fill='median'"),
         ({"scoring": "precise"}, ValueError, "scoring='precise'"),
         ({"image_shape": (3, 3)}, ValueError, "9 values, but expected 10"),
-        ({"y": [0, 1]}, ValueError, "y with 2 values"),
+        ({"y": [0, 1]}, ValueError, "an array of 2 as y"),
     ],
 )
 def test_bad_input_is_named(change, error, message):

@@ -108,6 +108,17 @@ def test_an_image_shows_through_where_the_map_is_weak(image):
     assert alpha[found.importances > 0].min() > 0.8
 
 
+def test_an_image_of_bytes_is_drawn_as_that_of_floats():
+    image = np.linspace(100, 250, 20).astype(np.uint8).reshape(4, 5)
+    limits = [explain().plot(one).ax_.images[0].get_clim() for one in (image, image.astype(float))]
+    assert limits == [(100, 400)] * 2
+
+
+def test_colours_that_would_be_clipped_are_refused():
+    with pytest.raises(ValueError, match="colours of up to 255, but expected"):
+        explain().plot(np.full((4, 5, 3), 255.0))
+
+
 def test_a_nested_list_is_drawn_like_the_array():
     image = np.arange(20.0).reshape(4, 5)
     for drawn in (
@@ -267,6 +278,11 @@ def test_nothing_cannot_be_drawn():
         ADSDisplay.from_explanation({})
 
 
+def test_an_array_is_no_explanation():
+    with pytest.raises(TypeError, match=r"a ndarray as explanation.*ADSDisplay\(maps\)"):
+        ADSDisplay.from_explanation(np.eye(3))
+
+
 def test_explaining_imports_no_library_that_it_does_not_need():
     code = "import sys, skff, skff.saliency; print({'matplotlib', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -277,6 +293,7 @@ def test_the_package_names_what_it_imports_when_it_is_asked_for():
     import skff
 
     assert set(skff.__all__) <= set(dir(skff))
+    assert skff.recipes.RECIPES and skff.datasets.fetch_mnist
     assert skff.FFClassifier.__name__ == "FFClassifier"
     with pytest.raises(AttributeError, match="'skff' has no attribute 'FFRegressor'"):
         _ = skff.FFRegressor

@@ -511,7 +511,7 @@ BAD = [
     ({"fill": np.nan}, ValueError, "fill contains NaN"),
     ({"fill": np.inf}, ValueError, "fill contains infinity"),
     ({"fill": None}, ValueError, "fill of type object, but expected numbers.* one of 'blur'"),
-    ({"scoring": "precise"}, ValueError, "scoring='precise', but expected one of"),
+    ({"scoring": "precise"}, ValueError, "unknown scoring='precise'.* Expected one of"),
     ({"scoring": 3}, TypeError, "scoring=3"),
     ({"scoring": nan_scorer}, ValueError, "Got nan from the scorer 'nan_scorer'"),
     ({"scoring": pair_scorer}, TypeError, "expected a number"),
@@ -541,9 +541,9 @@ BAD = [
     ({"X": sparse.eye_array(6)}, TypeError, "sparse X"),
     ({"X": np.where(np.arange(64).reshape(8, 8) == 9, np.nan, IMAGES)}, ValueError, "X contains"),
     ({"X": np.where(np.arange(64).reshape(8, 8) == 9, np.inf, IMAGES)}, ValueError, "X contains"),
-    ({"y": LABELS[:5]}, ValueError, "y with 5 values, but expected 6"),
+    ({"y": LABELS[:5]}, ValueError, "an array of 5 as y, but expected an array of 6"),
     ({"y": None}, ValueError, "y=None"),
-    ({"y": 1}, ValueError, "y with a single value"),
+    ({"y": 1}, ValueError, "a scalar as y"),
     ({"y": ["a"] * 6}, ValueError, "Mix of label input types"),
     ({"sample_weight": np.zeros(6)}, ValueError, "zero everywhere"),
     ({"sample_weight": -np.ones(6)}, ValueError, "negative"),
@@ -595,11 +595,22 @@ def test_rows_that_may_be_colour_images_get_a_hint(n_features, warns):
     X, y = np.eye(4, n_features), np.array([0, 1, 0, 1])
     explainer = ADSExplainer(DummyClassifier().fit(X, y))
     side = int((n_features / 3) ** 0.5)
-    expected = pytest.warns(UserWarning, match=rf"image_shape=\({side}, {side}, 3\)")
+    expected = pytest.warns(UserWarning, match=rf"image_shape .* \({side}, {side}, 3\)")
     with expected if warns else nullcontext():
         explainer.explain(X, y)
     explainer.set_params(image_shape=(n_features,)).explain(X, y)  # no hint
     explainer.set_params(image_shape=None).explain(pd.DataFrame(X), y)
+
+
+@pytest.mark.parametrize("engine", ["incremental", "predict", "score"])
+def test_samples_of_another_scale_are_warned_of_once_at_the_callers_line(engine, digits):
+    X, y, *_ = digits
+    clf = forward_forward().set_params(max_iter=1).fit(X[:300], y[:300])
+    with pytest.warns(UserWarning) as caught:
+        ADSExplainer(clf, engine=engine, stride=3).explain(16 * X[:50], y[:50])
+    texts = [str(warning.message) for warning in caught]
+    assert len(set(texts)) == len(texts) and "times as far" in " ".join(texts)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_diagrams_link_to_our_own_pages(bayes):

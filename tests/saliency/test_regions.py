@@ -121,6 +121,7 @@ def test_a_mask_leaves_out_groups_it_does_not_meet():
         ([[-1]], ValueError, "member .*-1"),
         ([[0.5]], ValueError, "member .*0.5"),
         ({"a": ["age"]}, ValueError, "member .*age"),
+        ({"a": [(0, 0), (0, 1)]}, ValueError, r"group 'a' of shape \(2, 2\), but expected flat"),
         (np.zeros(5, int), ValueError, r"groups of shape \(5,\), but expected \(6,\)"),
         (np.array([0, 0, 1, 1, np.nan, 2]), ValueError, "groups with NaN"),
         ("abc", TypeError, "groups='abc'"),

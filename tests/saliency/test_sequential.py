@@ -217,6 +217,8 @@ def test_coarse_windows_without_effect_are_returned_with_a_warning():
         ({"target_precision": 0.1, "engine": "score"}, ValueError, "counts correct predictions"),
         ({"target_precision": 0.1, "scoring": "f1_macro"}, ValueError, "'f1_macro'"),
         ({"refine": 1, "groups": [[0]]}, ValueError, "refine=1 with groups"),
+        ({"refine": 5}, ValueError, "refine=5 with window_shape=3, but expected smaller windows"),
+        ({"refine": 3}, ValueError, "expected smaller windows"),
         ({"refine": 1, "scoring": "neg_log_loss"}, ValueError, "scoring='neg_log_loss', but"),
     ],
 )

@@ -81,6 +81,23 @@ def test_image_shape_is_inferred_or_taken(sample_shape, image_shape, map_shape, 
     assert lay_out_pixels(sample_shape, image_shape).shape == (*map_shape, n_channels)
 
 
+@pytest.mark.parametrize(
+    ("sample_shape", "image_shape", "remedy"),
+    [
+        ((18, 24, 3), None, r"set image_shape=\(18, 24, 3\)"),
+        ((1296,), (3, 18, 24), r"reshape it to \(n_samples, 3, 18, 24\)"),
+        ((10, 12, 4), None, "set image_shape"),
+    ],
+)
+def test_channels_at_the_other_end_are_noticed(sample_shape, image_shape, remedy):
+    with pytest.warns(UserWarning, match=f"images with .* channels: .*{remedy}"):
+        lay_out_pixels(sample_shape, image_shape)
+    if image_shape is None:
+        lay_out_pixels(sample_shape, sample_shape)  # in silence
+    else:
+        lay_out_pixels(image_shape, None)
+
+
 def test_pixels_collect_their_channels_wherever_those_are_stored():
     first, last = np.arange(24).reshape(2, 3, 4), np.arange(24).reshape(3, 4, 2)
     assert lay_out_pixels((2, 3, 4), None)[1, 2].tolist() == first[:, 1, 2].tolist()

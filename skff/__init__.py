@@ -19,8 +19,6 @@ _LAZY = {
     "load": "skff.persistence",
     "save": "skff.persistence",
 }
-
-
 _MODULES = {"datasets", "exceptions", "forward_forward", "mlp_baselines", "persistence", "recipes"}
 
 

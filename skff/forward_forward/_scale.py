@@ -155,19 +155,17 @@ def warn_of_little_spread(inputs, is_centered):
     spread = np.sqrt(np.mean(spread**2))
     if 0 < spread < 1 / STRANGE:
         warn(
-            f"Got samples whose spread is about {_power_of_ten(spread)} of that of the training "
-            "samples. Is X scaled as it was at fit, pixels to [0, 255] for example?",
+            f"Got samples whose spread is less than {_power_of_ten(10 * spread)} of that of the "
+            "training samples. Is X scaled as it was at fit, pixels to [0, 255] for example?",
             ScaleWarning,
         )
 
 
 def _power_of_ten(ratio):
     """Round a ratio down: warnings of many batches then have one text, and one is shown."""
-    return (
-        f"{10.0 ** math.floor(math.log10(ratio) + 1e-6):g}"
-        if 0 < ratio < math.inf
-        else f"{ratio:g}"
-    )
+    if 0 < ratio < math.inf:
+        ratio = 10.0 ** math.floor(math.log10(ratio) + 1e-6)
+    return f"{ratio:g}"
 
 
 def _enumerate(features, names):

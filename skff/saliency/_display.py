@@ -422,7 +422,7 @@ def _fit_image(image, shape):
     image = np.asarray(image)
     if not fits(image, shape):
         raise ValueError(f"Got image of shape {image.shape}, but expected {shape}, as the map.")
-    if image.ndim == 3 and image.dtype.kind == "f" and np.max(image) > 1:
+    if image.ndim == 3 and image.dtype.kind == "f" and np.max(image) > 1 + 1e-6:
         raise ValueError(
             f"Got an image with colours of up to {np.max(image):g}, but expected numbers in "
             "[0, 1], or integers up to 255."

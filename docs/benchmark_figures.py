@@ -196,7 +196,7 @@ def hinton_curves(rows):
             epochs = [point["epoch"] for point in row["curve"]]
             for readout, style in {"head": "o-", "goodness": "s--"}.items():
                 found = [point[readout] for point in row["curve"]]
-                label = f"{_name(row['hidden'])}, {row['epochs']} epochs, {readout}"
+                label = f"{_name(row['hidden'])}, {row['change']}: {readout}"
                 ax.semilogy(epochs, found, style, color=color, label=label, ms=4)
         ax.axhline(HINTONS_ERROR, color=GREY, linestyle=":", label="the paper's test error")
         ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5)))

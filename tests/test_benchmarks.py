@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.naive_bayes import GaussianNB
 
 from skff import FFClassifier
+from skff.recipes import RECIPES
 from skff.saliency import shapley
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
@@ -820,7 +821,8 @@ def test_gpu_benchmark_says_that_there_is_no_device_and_keeps_results(cuda_bench
 
 @pytest.mark.parametrize(("load", "shown"), [(1.0, "12"), (9.0, "-")])
 def test_seconds_on_a_busy_machine_are_not_shown(load, shown):
-    row = {"part": "whole", "hidden": [9], "epochs": 1, "seed": 0, "threads": 1, "seconds": 12.3}
+    row = {"part": "whole", "change": "recipe", "hidden": [9], "epochs": 1, "seed": 0}
+    row |= {"threads": 1, "seconds": 12.3}
     row |= {"curve": [], "test": {"head": 1.0, "goodness": 2.0}}
     row |= {"machine": {"cores": 2, "load": load}}
     header, [cells] = summary.hinton_networks_table([row])
@@ -830,17 +832,26 @@ def test_seconds_on_a_busy_machine_are_not_shown(load, shown):
 
 def test_every_change_of_hintons_recipe_is_made_alone_before_all_are():
     changes = bench_hinton.settings_by_change()
+    assert changes.pop("all, hard negatives and a smoothed head") == {}
+    unsmoothed = changes.pop("all, and hard negatives")
     before, everything = changes.pop("none"), changes.pop("all of these")
-    assert changes.pop("all, and hard negatives") == {}
-    assert everything == {"negatives": before["negatives"]}
-    made = [name for settings in changes.values() for name in set(before) - set(settings)]
-    assert sorted([*made, "negatives"]) == sorted(before)
-    assert all(settings.items() <= before.items() for settings in changes.values())
+    assert everything == unsmoothed | {"negatives": before["negatives"]}
+    assert common.make_components(unsmoothed)["readout"] == replace(
+        RECIPES["HINTON_2022"].parameters["readout"], label_smoothing=0.0
+    )
+    made = [
+        [name for name in before if settings.get(name) != before[name]]
+        for settings in changes.values()
+    ]
+    assert sorted([*sum(made, []), "negatives"]) == sorted(before)
+    assert all(len(names) == 1 for names in made)
 
 
 def test_hinton_benchmark_evaluates_both_readouts_and_reads_test_images_at_the_end(monkeypatch):
     options = bench_hinton.parse_options(["--smoke", "--epochs", "3"])
-    by_part = {run["part"]: run for run in bench_hinton.plan(options)}
+    runs = list(bench_hinton.plan(options))
+    assert [run["part"] for run in runs if run["change"] == "recipe"] == ["curve", "whole"]
+    by_part = {run["part"]: run for run in runs}
     read = []
 
     def load(data, *, validation=False):

@@ -65,9 +65,8 @@ class GraphedTrainer(Trainer):
     def _learn(self, data, rule, rows, dtype):
         for_input, *for_layers = self.streams
         f, y, weight = data.batch(rows, for_input)
-        head = self.head is not None
-        passes = self.network.trunk(f.to(dtype), None if head else self.layers.stop)
-        learning = {"head": head, "peers": self.peers, "scratch": self.scratch}
+        passes = self.network.trunk(f.to(dtype), None if self.head else self.layers.stop)
+        learning = {"head": self.head, "peers": self.peers, "scratch": self.scratch}
         batch = self.network, passes, y, weight, rule, self.layers, for_layers
         self.totals += batch_gradients(*batch, **learning)
         self._update(self.factor)

@@ -317,14 +317,14 @@ def hinton_changes_table(rows):
 
 def hinton_networks_table(rows):
     """Return header and rows of texts: errors of both readouts of each network by his recipe."""
-    header = ["network", "trained on", "epochs", "seed", "seconds", "threads"]
+    header = ["network", "settings", "trained on", "epochs", "seed", "seconds", "threads"]
     header += ["held-out error %: head", "goodness", "test error %: head", "goodness"]
     parts = {"curve": "all but held-out images", "whole": "all training images"}
     body = []
     for row in rows:
         if row["part"] not in parts:
             continue
-        cells = ["-".join(map(str, row["hidden"])), parts[row["part"]]]
+        cells = ["-".join(map(str, row["hidden"])), row["change"], parts[row["part"]]]
         cells += [str(row["epochs"]), str(row["seed"])]
         seconds = value(row, "seconds") if _had_the_machine(row) else None
         cells += [spread([seconds], 0), str(row["threads"])]

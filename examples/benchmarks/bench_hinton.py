@@ -11,13 +11,15 @@ Both readouts are evaluated, the softmax head and the goodness of all layers but
 Parts:
 
 changes
-    The settings that the recipe began with (`BEFORE`), each of `CHANGES` alone, all of them, and
-    all of them with hard negatives, which is the recipe: error on held-out training images, the
-    last 10,000 after a fixed shuffle, after a short training. Test images are not read.
+    The settings that the recipe began with (`BEFORE`), each of `CHANGES` alone, all of them, all of
+    them with hard negatives, and with a smoothed head too, which is the recipe: error on held-out
+    training images, the last 10,000 after a fixed shuffle, after a short training. Test images are
+    not read.
 curve
-    The recipe: error on the held-out images every few epochs, and on test images after the last.
+    The recipe, with its head and with an unsmoothed one: error on the held-out images every few
+    epochs, and on test images after the last.
 whole
-    The recipe trained on all training images: error on test images after the last epoch.
+    Both trained on all training images: error on test images after the last epoch.
 
 Every run is a process of its own; runs that the file of ``--json`` has already are not run again.
 """
@@ -26,6 +28,8 @@ from _common import DATA, make_parser, print_machine, print_table, wants_smoke
 from _results import measure_in_process, run_missing
 from _summary import hinton_changes_table, hinton_networks_table
 
+# His head, without the label smoothing that the recipe has.
+UNSMOOTHED = {"readout": "Softmax(learning_rate_init=0.01, weight_decay=0.03)"}
 BEFORE = {
     "negatives": "uniform",
     "label_scale": 0.5,
@@ -84,7 +88,8 @@ def plan(options):
     """Yield the runs: dicts of everything that tells one from another."""
     for part in options.parts:
         is_short = part == "changes"
-        for change, settings in (settings_by_change() if is_short else {"recipe": {}}).items():
+        heads = {"recipe": {}, "head without label smoothing": UNSMOOTHED}
+        for change, settings in (settings_by_change() if is_short else heads).items():
             settings = {"matmul_precision": options.precision} | settings
             yield {
                 "part": part,
@@ -104,10 +109,14 @@ def plan(options):
 def settings_by_change():
     """Return what to set in place of the recipe's settings, by the name of the change."""
     alone = {
-        change: {name: value for name, value in BEFORE.items() if name != changed}
+        change: UNSMOOTHED | {name: value for name, value in BEFORE.items() if name != changed}
         for change, changed in CHANGES.items()
     }
-    every = {"all of these": {"negatives": "uniform"}, "all, and hard negatives": {}}
+    every = {
+        "all of these": UNSMOOTHED | {"negatives": "uniform"},
+        "all, and hard negatives": UNSMOOTHED,
+        "all, hard negatives and a smoothed head": {},
+    }
     return {"none": BEFORE} | alone | every
 
 

@@ -118,8 +118,8 @@ def batch_gradients(
         Layers that learn.
     generators : list of torch.Generator
         Source of randomness of each layer of the network.
-    head : bool
-        Whether the softmax head learns too.
+    head : Softmax or None
+        The softmax head, if it learns too.
     peers : list of Tensor
         Running mean of each layer's positive activities, updated in place.
     scratch : Scratch
@@ -139,9 +139,9 @@ def batch_gradients(
     weight = weight if isinstance(weight, float) else share.own(weight)
     # The head comes first: it reads all layers, and its probabilities may draw the negatives.
     log_proba, head_totals = None, []
-    if head:
+    if head is not None:
         passes = list(passes)
-        log_proba, totals = _learn_head(network, passes, share.own(y), weight)
+        log_proba, totals = _learn_head(head, network, passes, share.own(y), weight)
         head_totals = [totals]
     learn = _learn_from_trunk if network.has_trunk else _learn_from_pairs
     batch = _Batch(share.own(y), y, weight, rule, generators, log_proba, peers, scratch, share)
@@ -437,17 +437,19 @@ def _activities_of_pairs(layer, Z, labels):
     return add_relu(layer.label_shifts()[labels].view(2, *Z.shape), Z).flatten(0, 1)
 
 
-def _learn_head(network, passes, y, weight):
+def _learn_head(head, network, passes, y, weight):
     """Set the gradients of the softmax head; return its log-probabilities and totals."""
     inputs = network.head_inputs(passes)
     log_proba = network.logits(inputs).log_softmax(1)
     rows = torch.arange(len(y), device=y.device)
-    losses = -log_proba[rows, y]
-    error = log_proba.exp()
-    error[rows, y] -= 1
+    losses, error, smoothing = -log_proba[rows, y], log_proba.exp(), head.label_smoothing
+    error[rows, y] -= 1 - smoothing
+    if smoothing:
+        losses = (1 - smoothing) * losses - smoothing * log_proba.mean(1)
+        error -= smoothing / error.shape[1]
     error *= weight if isinstance(weight, float) else weight.unsqueeze(1)
-    head, bias = network.head
-    head.grad, bias.grad = error.t() @ inputs, error.sum(0)
+    head_weight, bias = network.head
+    head_weight.grad, bias.grad = error.t() @ inputs, error.sum(0)
     return log_proba, torch.stack([losses.sum(), (log_proba.argmax(1) == y).sum()])
 
 

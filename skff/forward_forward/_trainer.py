@@ -162,7 +162,7 @@ class Trainer:
         order = torch.randperm(len(data), generator=self.generator, device=self.network.device)
         streams = draw_streams(self.generator, 1 + self.network.n_layers)
         learning = self.team.own_layers(self.network, self.layers)
-        head = self.team.own_head(self.head is not None)
+        head = self.head if self.team.own_head(self.head is not None) else None
         totals, n_done, scratch = 0.0, 0, Scratch()
         with self._rounded_weights() as dtype:
             batches = order.split(batch_size)

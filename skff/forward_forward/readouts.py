@@ -17,6 +17,8 @@ class Softmax:
         None means the classifier's `learning_rate_init`.
     weight_decay : float in [0, inf) or None, default=None
         Decoupled decay of the head's weights. None means the classifier's `weight_decay`.
+    label_smoothing : float in [0, 1), default=0.0
+        Share of the target probability that is spread evenly over all classes [2]_.
 
     Raises
     ------
@@ -27,6 +29,8 @@ class Softmax:
     ----------
     .. [1] G. Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations",
        arXiv:2212.13345, 2022, section 3.3.
+    .. [2] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision",
+       CVPR 2016, section 7.
 
     Examples
     --------
@@ -41,6 +45,7 @@ class Softmax:
 
     learning_rate_init: float | None = None
     weight_decay: float | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self):
         """Validate the parameters."""
@@ -54,6 +59,10 @@ class Softmax:
             raise ValueError(
                 f"Got weight_decay={decay!r}, but expected a finite number of at least 0, or None "
                 "for that of the classifier."
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"Got label_smoothing={self.label_smoothing!r}, but expected a number in [0, 1)."
             )
 
 

@@ -132,7 +132,7 @@ def test_an_epoch_sends_nothing_to_its_device():
 def test_gradients_are_where_the_weights_are(every_layer):
     net, (f, y, weight) = network(every_layer), data().batch(torch.arange(8), None)
     peers = [torch.zeros_like(layer.bias) for layer in net.layers]
-    learning = {"head": True, "peers": peers, "scratch": Scratch()}
+    learning = {"head": Softmax(), "peers": peers, "scratch": Scratch()}
     batch_gradients(net, net.trunk(f), y, weight, rule(), range(2), [None] * 2, **learning)
     for tensor in net.tensors():
         assert tensor.grad.device == META

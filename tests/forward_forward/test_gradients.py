@@ -22,6 +22,7 @@ from skff.forward_forward.goodness import GOODNESS
 from skff.forward_forward.losses import LOSSES, CrossEntropy, SymBa, compares_all
 from skff.forward_forward.negatives import NEGATIVES
 from skff.forward_forward.overlays import OVERLAYS
+from skff.forward_forward.readouts import Softmax
 from skff.forward_forward.solvers import AdamW
 
 CPU = torch.device("cpu")
@@ -84,7 +85,7 @@ def rule(goodness="mean_square", loss="cross_entropy", negatives=None, **setting
     return LearningRule(goodness, loss, negatives, **settings)
 
 
-def learn(net, batch, rule, layers=None, *, seed=0, head=False):
+def learn(net, batch, rule, layers=None, *, seed=0, head=None):
     """Set the gradients from one batch; return the totals."""
     f, y, weight = batch
     layers = range(net.n_layers) if layers is None else layers
@@ -272,17 +273,19 @@ def test_negatives_on_the_trunk_are_drawn_for_each_layer_and_learnt_from(negativ
 # the softmax head
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("every_layer", [True, False])
-def test_gradients_of_the_head_are_those_of_autograd_and_reach_no_layer(every_layer):
+def test_gradients_of_the_head_are_those_of_autograd_and_reach_no_layer(every_layer, smoothing):
     net, with_head = (single(random_network(every_layer=every_layer, head=True)) for _ in "ab")
     f, y, weight = (tensor.to(torch.float32, copy=True) for tensor in random_batch())
     batch, loss = (f, y.long(), weight), "cross_entropy" if every_layer else "symba"
     learn(net, batch, rule(loss=loss))
-    totals = learn(with_head, batch, rule(loss=loss), head=True)
+    totals = learn(with_head, batch, rule(loss=loss), head=Softmax(label_smoothing=smoothing))
     assert_same(gradients(net), gradients(with_head))
     head, y = [tensor.clone().requires_grad_() for tensor in net.head], y.long()
     inputs = net.head_inputs(list(net.trunk(f)))
-    losses = cross_entropy(inputs @ head[0].t() + head[1], y, reduction="none")
+    settings = {"reduction": "none", "label_smoothing": smoothing}
+    losses = cross_entropy(inputs @ head[0].t() + head[1], y, **settings)
     expected = torch.autograd.grad((weight * losses).mean(), head)
     for tensor, wanted in zip(with_head.head, expected, strict=True):
         torch.testing.assert_close(tensor.grad, wanted, rtol=1e-5, atol=1e-7)

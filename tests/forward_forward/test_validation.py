@@ -201,7 +201,8 @@ def test_layers_that_no_memory_holds_are_refused_at_once(sizes, method):
         (Softmax, {"learning_rate_init": value}, "learning_rate_init=.*positive")
         for value in (-0.1, 0, np.inf, np.nan)
     ]
-    + [(Softmax, {"weight_decay": value}, "weight_decay=.*0") for value in (-1, np.inf, np.nan)],
+    + [(Softmax, {"weight_decay": value}, "weight_decay=.*0") for value in (-1, np.inf, np.nan)]
+    + [(Softmax, {"label_smoothing": value}, "label_smoothing=") for value in (-0.1, 1, np.nan)],
 )
 def test_settings_of_a_solver_or_readout_out_of_range_are_refused(component, params, match):
     with pytest.raises(ValueError, match=f"Got {match}"):

@@ -80,6 +80,12 @@ html_title = f"skff {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["skff.css"]
+# Pages without pages of their own below them: an empty column would only take their space.
+html_sidebars = {
+    page.stem: []
+    for page in Path(__file__).parent.glob("*.rst")
+    if page.stem not in ("api", "index")
+}
 html_theme_options = {
     "header_links_before_dropdown": 5,
     "navigation_with_keys": False,

@@ -15,7 +15,12 @@ from skff.forward_forward._batches import Share
 from skff.forward_forward._network import rms_normalize
 from skff.forward_forward._torch import add_relu
 from skff.forward_forward.goodness import goodness_gradient
-from skff.forward_forward.losses import compares_all, comparison_gradients, pair_gradients
+from skff.forward_forward.losses import (
+    CrossEntropy,
+    compares_all,
+    comparison_gradients,
+    pair_gradients,
+)
 from skff.forward_forward.negatives import draw_candidates, draw_negatives
 
 MOST_DRAWN = 0.9  # of a batch
@@ -440,14 +445,10 @@ def _activities_of_pairs(layer, Z, labels):
 def _learn_head(head, network, passes, y, weight):
     """Set the gradients of the softmax head; return its log-probabilities and totals."""
     inputs = network.head_inputs(passes)
-    log_proba = network.logits(inputs).log_softmax(1)
-    rows = torch.arange(len(y), device=y.device)
-    losses, error, smoothing = -log_proba[rows, y], log_proba.exp(), head.label_smoothing
-    error[rows, y] -= 1 - smoothing
-    if smoothing:
-        losses = (1 - smoothing) * losses - smoothing * log_proba.mean(1)
-        error -= smoothing / error.shape[1]
-    error *= weight if isinstance(weight, float) else weight.unsqueeze(1)
+    logits = network.logits(inputs)
+    log_proba = logits.log_softmax(1)
+    loss = CrossEntropy(scale=1.0, label_smoothing=head.label_smoothing)
+    losses, error = comparison_gradients(loss, logits, y, weight)
     head_weight, bias = network.head
     head_weight.grad, bias.grad = error.t() @ inputs, error.sum(0)
     return log_proba, torch.stack([losses.sum(), (log_proba.argmax(1) == y).sum()])

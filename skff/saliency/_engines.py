@@ -1,6 +1,5 @@
 """Engines: three ways to score data with a region hidden, and which of them is valid."""
 
-import warnings
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
+from skff._warnings import warn
 from skff.saliency._checkpoint import Journal
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
@@ -154,7 +154,7 @@ def _refuse(name, reason, substitute):
     """Raise if an engine that is not valid was asked for by name, else warn."""
     if name != "auto":
         raise ValueError(f"{reason}: use engine={substitute!r}.")
-    warnings.warn(f"{reason}: used engine={substitute!r}, set it to silence this.", stacklevel=6)
+    warn(f"{reason}: used engine={substitute!r}, set it to silence this.", UserWarning)
 
 
 def score(task):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from math import comb
 from numbers import Integral, Real
@@ -15,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from tqdm.auto import tqdm
 
+from skff._warnings import warn
 from skff.saliency._explainer import study_unions
 from skff.saliency._parallel import WithSettings
 from skff.saliency._parameters import check_parameters
@@ -543,10 +543,9 @@ def _to_values(game, values, standard_error, *, n_permutations, n_more_coalition
 
 def _warn_unless_converged(values, tolerance, max_permutations):
     if values.relative_error > tolerance:
-        warnings.warn(
+        warn(
             f"Got standard errors of up to {values.relative_error:.3f} of the range after "
             f"{max_permutations} permutations, but expected at most tolerance={tolerance}: raise "
             "max_permutations or tolerance.",
             ConvergenceWarning,
-            stacklevel=3,
         )

@@ -17,7 +17,7 @@ EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": STOCHASTIC
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [
-        FFClassifier((20,), **FEW_UPDATES),
+        FFClassifier(hidden_layer_sizes=(20,), max_iter=5),
         FFClassifier(
             (10, 10), overlay="append", loss="logistic", negatives="uniform", **FEW_UPDATES
         ),

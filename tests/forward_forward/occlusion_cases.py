@@ -154,14 +154,13 @@ def draw_network(draw, rng, sizes, n_classes, X, params):
 
 def trained(layers=(20, 10), n_samples=60, n_features=12, **params):
     """Return samples and a classifier of three classes that are hard to tell apart."""
-    X, y = gaussian_classes(n_samples, n_features, spread=4.0)
-    return X, copy.deepcopy(_trained(layers, n_samples, n_features, *params.items()))
+    return copy.deepcopy(_trained(layers, n_samples, n_features, *params.items()))
 
 
 @cache
 def _trained(layers, n_samples, n_features, *params):
     X, y = gaussian_classes(n_samples, n_features, spread=4.0)
-    return tiny_classifier(layers, **({"max_iter": 10} | dict(params))).fit(X, y)
+    return X, tiny_classifier(layers, **({"max_iter": 10} | dict(params))).fit(X, y)
 
 
 def as_float32(array):

@@ -53,8 +53,7 @@ def steady_and_silent(monkeypatch):
 
 def in_state(state, **params):
     """Return a classifier in a state, and its data."""
-    X, y = gaussian_classes(n_samples=40)
-    return copy.deepcopy(_in_state(state, *params.items())), X, y
+    return copy.deepcopy(_in_state(state, *params.items()))
 
 
 @cache
@@ -65,7 +64,7 @@ def _in_state(state, *params):
         clf.fit(X, y)
     if state == "begun":
         clf.partial_fit(X, y, classes=[0, 1, 2])
-    return clf
+    return clf, X, y
 
 
 def train(clf, method, X, y):

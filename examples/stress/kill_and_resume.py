@@ -12,7 +12,8 @@ A process works with a checkpoint until it is killed with SIGKILL; the next one 
 file. ``spawn`` starts a new interpreter each time, ``fork`` a copy of this process. Of the columns,
 *kills* fell while a fit or an explanation was running; *progress* is how many of them came after a
 first checkpoint, *writes* how many came while one was being written; *runs* were killed until they
-were done. Exit status 1 if a run ends differently, a checkpoint is lost or part of one stays.
+were done. Exit status 1 if a run ends differently or not in ten minutes, a checkpoint is lost or
+part of one stays.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from skff.forward_forward.augmentation import ImageShift
 
 SIDE = 8  # of the images
 KILLS_PER_RUN = 8  # about, by the time that passes between two
+PATIENCE = 600  # seconds that a run may take, kills included
 
 FITS = {
     "simultaneous": {"dropout": 0.2, "augment": ImageShift()},
@@ -115,15 +117,17 @@ def attack(case, start, folder, options, rng):
         run = folder / f"run {tally.runs}"
         run.mkdir()
         n_started, left = 0, set()
-        while not (run / "outcome").exists():
+        begun = time.perf_counter()
+        while not (run / "outcome").exists() and time.perf_counter() < begun + PATIENCE:
             n_started += 1  # on a machine that became slower, later ones get more time
             seconds = rng.exponential(mean * max(1, n_started / KILLS_PER_RUN))
-            killed = start(run).kill_after(seconds)
+            killed = start(run).kill_after(min(seconds, PATIENCE))
             tally.kills += killed
             tally.after_progress += killed and (run / "checkpoint").exists()
             left.update(run.glob(".skff-*.tmp"))  # which the next write removes
         tally.in_writes += len(left)
-        is_same = (run / "outcome").read_text() == expected
+        outcome = run / "outcome"
+        is_same = outcome.exists() and outcome.read_text() == expected
         tally.failures += not is_same or any(run.glob(".skff-*.tmp"))
     return tally
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from skff._memory import in_chunks
 from skff._warnings import warn
@@ -14,6 +13,7 @@ from skff.saliency._checkpoint import Journal
 from skff.saliency._counts import CorrectnessCounts, Targets, WindowScores
 from skff.saliency._doors import PartwisePredictor, open_door, read_labels
 from skff.saliency._parallel import Work, run
+from skff.saliency._progress import progress_bar
 from skff.saliency._samples import FixedFill, hide
 from skff.saliency._scoring import Predictions, RememberedEstimator
 from skff.saliency._sequential import StoppingRule, measure_sequentially
@@ -432,8 +432,8 @@ def _run(task, function, blocks, n_pairs, *args):
     work = Work(partial(_on_block, function), (task, args), task.samples.values.nbytes)
     results = run(work, [(block,) for block in blocks], n_jobs=task.n_jobs)
     total = n_pairs * sum(map(len, blocks))
-    with tqdm(
-        total=total, desc="ADS", unit="pair", unit_scale=True, disable=not task.verbose
+    with progress_bar(
+        verbose=task.verbose, total=total, desc="ADS", unit="pair", unit_scale=True
     ) as progress:
         with closing(results):
             for block, result in zip(blocks, results, strict=True):

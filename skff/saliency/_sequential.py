@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaln, xlog1py, xlogy
-from tqdm.auto import tqdm
 
 from skff.saliency._counts import WindowScores
+from skff.saliency._progress import progress_bar
 
 FIRST_ROUND, GROWTH = 100, 1.3  # samples in the first round; factor on their number per round
 N_BISECTIONS = 50
@@ -130,7 +130,7 @@ def measure_sequentially(task, correct, count_changes):
     p_values, active = np.ones(n_windows), np.arange(n_windows)
     low, high = np.full(n_windows, -1.0), np.ones(n_windows)
     done, totals = 0, Counter()
-    with tqdm(total=n_samples, desc="ADS", unit="sample", disable=not task.verbose) as progress:
+    with progress_bar(verbose=task.verbose, total=n_samples, desc="ADS", unit="sample") as progress:
         while done < n_samples and len(active):
             stop = min(n_samples, max(FIRST_ROUND, int(done * GROWTH)))
             rows = np.sort(order[done:stop])

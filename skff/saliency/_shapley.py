@@ -12,12 +12,12 @@ from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from tqdm.auto import tqdm
 
 from skff._warnings import warn
 from skff.saliency._explainer import study_unions
 from skff.saliency._parallel import WithSettings
 from skff.saliency._parameters import check_parameters
+from skff.saliency._progress import progress_bar
 from skff.saliency._samples import FixedFill
 
 if TYPE_CHECKING:
@@ -357,8 +357,7 @@ def _sample(game, rng, max_permutations, tolerance, verbose):
     """Average over random orders until the standard errors are small enough."""
     n_left = -(-max_permutations // 2)  # pairs of an order and its reverse
     orders = (OwnOrders if _counts_each_sample(game) else SharedOrders)(game, rng)
-    progress = tqdm(desc="Shapley", total=2 * n_left, unit="order", disable=not verbose)
-    with progress:
+    with progress_bar(verbose=verbose, total=2 * n_left, desc="Shapley", unit="order") as progress:
         while n_left:
             # There is no spread between less than two pairs.
             n_pairs = min(max(orders.n_pairs_per_round, 2 - orders.n_pairs), n_left)

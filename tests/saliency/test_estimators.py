@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from skorch import NeuralNetClassifier
 
-from skff.saliency import ADSExplainer, _engines, _parallel
+from skff.saliency import ADSExplainer, _parallel, _progress
 
 pytestmark = pytest.mark.usefixtures("few_features_like_many")
 
@@ -198,12 +198,12 @@ def test_an_interrupt_between_two_results_stops_the_workers_too(monkeypatch):
             finally:
                 closed.append(True)
 
-    class Interrupted(_engines.tqdm):
+    class Interrupted(_progress.NoBar):
         def update(self, n):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_parallel, "Parallel", Recording)
-    monkeypatch.setattr(_engines, "tqdm", Interrupted)
+    monkeypatch.setattr(_progress, "NoBar", Interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         ADSExplainer(LinearClassifier(64)).explain(np.ones((10, 64)), np.zeros(10, int))
     # While the traceback lives, so does all that its frames refer to.

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 from saliency.oracle import LinearClassifier
-from tqdm import tqdm
 
-from skff.saliency import ADSExplainer, shapley
+from skff.saliency import ADSExplainer, _progress, shapley
 
 
 class HeldForever:
@@ -22,7 +21,7 @@ class HeldForever:
     "params", [{"engine": "score"}, {"engine": "predict"}, {"target_precision": 0.1}], ids=str
 )
 def test_without_progress_a_map_waits_for_no_forked_process(params, monkeypatch):
-    monkeypatch.setattr(tqdm, "_lock", HeldForever(), raising=False)
+    monkeypatch.setattr(_progress.tqdm, "_lock", HeldForever(), raising=False)
     explainer = ADSExplainer(LinearClassifier(16), **params)
     X, y = np.ones((20, 16)), np.zeros(20, int)
     assert explainer.explain(X, y).importances.shape == (16,)
@@ -31,7 +30,7 @@ def test_without_progress_a_map_waits_for_no_forked_process(params, monkeypatch)
 
 
 def test_without_progress_shapley_values_wait_for_no_forked_process(monkeypatch):
-    monkeypatch.setattr(tqdm, "_lock", HeldForever(), raising=False)
+    monkeypatch.setattr(_progress.tqdm, "_lock", HeldForever(), raising=False)
     explainer = ADSExplainer(LinearClassifier(2), groups=[[0], [1]])
     settings = {"method": "permutation", "random_state": 0}
     X, y = np.ones((20, 2)), np.zeros(20, int)

@@ -4,6 +4,7 @@ Libraries are imported where they are used: the process that only hands tests to
 none of them.
 """
 
+import gc
 import os
 import re
 
@@ -27,6 +28,12 @@ def pytest_sessionstart(session):
     torch.set_num_threads(1)
     settings.register_profile("skff", deadline=None, max_examples=25)
     settings.load_profile("skff")
+
+
+def pytest_collection_finish(session):
+    # What the libraries made is never garbage, and there is much of it to look through.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class AdamW:
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return an optimizer for some tensors; the trainer applies the weight decay."""
-        return torch.optim.AdamW(
+        return _AdamW(
             tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors)
         )
 
@@ -63,12 +64,26 @@ class SGD:
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return an optimizer for some tensors."""
-        return torch.optim.SGD(
+        return _SGD(
             tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors)
         )
 
 
 SOLVERS = {"adamw": AdamW(), "sgd": SGD()}
+
+
+def _without_compiler(optimizer):
+    """Return a torch optimizer that does not import torch's compiler, which nothing here uses.
+
+    Of these methods, the first one called would import it, in seconds and tens of megabytes.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "step")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in names}
+    return type(optimizer.__name__, (optimizer,), methods)
+
+
+_AdamW = _without_compiler(torch.optim.AdamW)
+_SGD = _without_compiler(torch.optim.SGD)
 
 
 def _has_fused(tensors):

@@ -39,15 +39,15 @@ def installed():
     return importlib.util.find_spec("mnist1d") is not None
 
 
-def make_sequences(seed=PUBLISHED_SEED, *, part="train"):
+def make_sequences(seed=PUBLISHED_SEED, *, part="train", n_samples=5000):
     """Return sequences X, (n, 40) in float32, and their labels y, 0 to 9.
 
-    There are 4,000 of them in the training part, and 5,000 with ``part="all"``.
+    Of `n_samples`, four fifths are in the training part, and all with ``part="all"``.
     """
     from mnist1d.data import get_dataset_args, make_dataset
 
     arguments = get_dataset_args()
-    arguments.seed = seed
+    arguments.seed, arguments.num_samples = seed, n_samples
     drawn = make_dataset(arguments)  # seeds NumPy's global generator, which nothing here reads
     parts = [""] if part == "train" else ["", "_test"]
     X, y = (np.concatenate([drawn[name + end] for end in parts]) for name in "xy")

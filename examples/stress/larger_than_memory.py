@@ -159,8 +159,9 @@ def main():
     torch.set_num_threads(1)
     few, labels = block("float32", N_FEW, args.seed)
     models, allowed = make_models(few, labels), args.allowed * MB
-    list(steps(few, labels, models))
     names = SMOKE if args.smoke else dict.fromkeys(args.types)
+    for dtype in args.types:
+        list(steps(few, labels, models, names[dtype]))
     failures = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder, "X")

@@ -29,9 +29,7 @@ class AdamW:
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return an optimizer for some tensors; the trainer applies the weight decay."""
-        return _AdamW(
-            tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors)
-        )
+        return _AdamW(tensors, lr=learning_rate, weight_decay=0.0, fused=_has_fused(tensors))
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ class SGD:
 
     def make(self, tensors: list[Tensor], learning_rate: float) -> torch.optim.Optimizer:
         """Return an optimizer for some tensors."""
-        return _SGD(
-            tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors)
-        )
+        return _SGD(tensors, lr=learning_rate, momentum=self.momentum, fused=_has_fused(tensors))
 
 
 SOLVERS = {"adamw": AdamW(), "sgd": SGD()}

@@ -54,6 +54,15 @@ DATA_ONLY = {
     "replace": {"overlay": "replace"},
     "confused": {"loss": "symba", "negatives": "confused", "readout": "softmax"},
 }
+# Where it may matter how many processes there are; the others are run by two.
+EVERY_SIZE = ("default", "softmax head", "blocks", "fewer samples than processes")
+
+
+def fits_of(size):
+    """Return the cases that so many processes run, and how they train together."""
+    found = [(name, "data") for name in CASES | DATA_ONLY]
+    found += [(name, "layers") for name in CASES]
+    return [(name, how) for name, how in found if size == 2 or name in EVERY_SIZE]
 
 
 @contextmanager
@@ -189,8 +198,7 @@ def join(path, rank, size, seconds):
 
 
 def all_checks(folder, rank, size):
-    alike = {(name, "data"): fitted(name, "data") for name in CASES | DATA_ONLY}
-    alike |= {(name, "layers"): fitted(name, "layers") for name in CASES}
+    alike = {fit: fitted(*fit) for fit in fits_of(size)}
     for parallel in ("data", "layers"):
         for readout in ("goodness", "softmax"):
             alike["partial_fit", parallel, readout] = partially_fitted(parallel, readout=readout)

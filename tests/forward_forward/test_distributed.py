@@ -24,8 +24,7 @@ from skff.forward_forward._monitor import Monitor
 
 SIZES = (2, 3)
 every_size = pytest.mark.parametrize("size", SIZES)
-FITS = [(name, "data") for name in worker.CASES | worker.DATA_ONLY]
-FITS += [(name, "layers") for name in worker.CASES]
+FITS = [(*fit, size) for size in SIZES for fit in worker.fits_of(size)]
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +82,7 @@ def same_on_all(ranks):
 # one and several
 
 
-@every_size
-@pytest.mark.parametrize(("name", "parallel"), FITS)
+@pytest.mark.parametrize(("name", "parallel", "size"), FITS)
 def test_several_processes_learn_what_one_learns(name, parallel, size, found, alone):
     states = [rank["alike"][name, parallel] for rank in found[size]]
     # Adding up in another order rounds differently; layers compute what they always do.

@@ -284,7 +284,7 @@ def small_networks(digits):
     X, y = digits
     params = {"max_iter": 2, "skip_first_goodness": True}
     return [
-        FFClassifier((8, 6), **params, random_state=seed).fit(X[:600], y[:600]) for seed in range(4)
+        FFClassifier((8, 6), **params, random_state=seed).fit(X[:600], y[:600]) for seed in range(2)
     ]
 
 

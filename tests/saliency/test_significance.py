@@ -217,13 +217,13 @@ def explain_null(seed, *, n_samples, rate, correlation=0.0, is_weighted=False, e
     return ADSExplainer(CountsOnes(), window_shape=1, engine="score").explain(X, y, weight)
 
 
-N_MAPS = 200
+N_MAPS = 120
 LIMIT = 0.05 + 3 * np.sqrt(0.05 * 0.95 / N_MAPS)
 
 
 @pytest.fixture(scope="module", params=NULLS, ids=[name.replace(" ", "_") for name in NULLS])
 def simulated(request):
-    """Return the masks of 200 maps, of shape (200, n_pixels) by method, and the true effects."""
+    """Return the masks of maps, of shape (n_maps, n_pixels) by method, and the true effects."""
     null = NULLS[request.param]
     maps = [explain_null(seed, **null) for seed in range(N_MAPS)]
     marks = {

@@ -23,7 +23,7 @@ def script():
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize("case", ["early stopping", "sequential"])
 def test_a_process_that_is_killed_goes_on_where_it_was(case, script, tmp_path):
-    options = script.parse_options(["--smoke"])
+    options = script.parse_options(["--smoke", "--epochs", "8", "--samples", "200"])
     script.warm_up()
     (tmp_path / "run").mkdir()
     process = script.Spawned(case, options).begin(tmp_path / "run")

@@ -300,7 +300,7 @@ def test_predictions_during_training_belong_to_the_state_before_or_after_a_call(
     clf, X, y = in_state("begun", verbose=False)
     states = [clf.predict_proba(X)]
     with reading(lambda: clf.predict_proba(X)) as seen:
-        for _ in range(40):
+        for _ in range(25):
             train(clf, method, X, y)
             states.append(clf.predict_proba(X))
     known = {state.tobytes() for state in states}
@@ -319,7 +319,7 @@ def test_predictions_while_other_labels_and_features_are_learnt_are_of_one_of_th
         reading(lambda: clf.predict(X).tolist()) as labels,
         reading(lambda: clf.predict_proba(X).tolist()) as probabilities,
     ):
-        for _ in range(30):
+        for _ in range(15):
             clf.fit(X, names)
             clf.fit(X, y)
     assert len(labels) > 10

@@ -20,7 +20,7 @@ from skff.saliency.fills import Conditional
 
 pytestmark = pytest.mark.usefixtures("few_features_like_many")
 
-N_SAMPLES, PART_ROWS = 90, 17
+N_SAMPLES, PART_ROWS = 60, 17
 FIELDS = (
     *("importances", "window_scores", "baseline_score", "standard_error", "p_values"),
     *("per_class", "fold_importances", "window_n_samples", "window_intervals"),

@@ -26,7 +26,7 @@ def pytest_sessionstart(session):
     from hypothesis import settings
 
     torch.set_num_threads(1)
-    settings.register_profile("skff", deadline=None, max_examples=25)
+    settings.register_profile("skff", deadline=None, max_examples=20)
     settings.load_profile("skff")
 
 

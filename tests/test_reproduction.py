@@ -16,10 +16,10 @@ from _store import Store, run_all
 from _verdicts import competes, flat_from
 
 TINY = {
-    "n_train": 300,
+    "n_train": 200,
     "epochs": 2,
     "other_epochs": 2,
-    "map_samples": 40,
+    "map_samples": 20,
     "window": 3,
     "n_random": 2,
 }

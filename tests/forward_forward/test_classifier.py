@@ -476,10 +476,10 @@ def test_partial_fit_over_chunks_of_a_memmap_comes_close_to_fit(tmp_path):
     np.save(tmp_path / "X.npy", train.data[:3000])
     X, y = np.load(tmp_path / "X.npy", mmap_mode="r"), train.target[:3000]
     parts = FFClassifier((100,), random_state=0)
-    for _ in range(10):
+    for _ in range(6):
         for rows in np.split(np.arange(3000), 5):
             parts.partial_fit(X[rows], y[rows], classes=np.arange(10))
-    whole = FFClassifier((100,), max_iter=10, random_state=0).fit(X, y)
+    whole = FFClassifier((100,), max_iter=6, random_state=0).fit(X, y)
     assert parts.score(test.data, test.target) > whole.score(test.data, test.target) - 0.005
 
 

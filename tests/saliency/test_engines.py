@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from saliency.oracle import (
     BatchClassifier,
@@ -34,7 +34,6 @@ def explain(model, X, y, *, sample_weight=None, **params):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=25)
 @given(X=image_sets(), seed=SEEDS, fill=st.integers(-2, 2))
 def test_engines_agree_with_a_plain_loop(engine, X, seed, fill):
     flat, y, model = linear(X, seed)
@@ -50,7 +49,6 @@ def test_engines_agree_with_a_plain_loop(engine, X, seed, fill):
 
 
 @pytest.mark.parametrize("aggregate", ["center", "coverage"])
-@settings(max_examples=25)
 @given(X=image_sets(max_samples=12), seed=SEEDS, batch_size=st.integers(1, 40))
 def test_engines_agree_in_every_field(aggregate, X, seed, batch_size):
     flat, y, model = linear(X, seed)

@@ -108,7 +108,7 @@ def images():
 def test_map_equals_a_plain_loop(make, form, images):
     X, y = images
     model = make().fit(form(X[:500]), y[:500])
-    X_test, y_test = X[500:620], y[500:620]
+    X_test, y_test = X[500:580], y[500:580]
     found = ADSExplainer(model).explain(form(X_test), y_test)
     expected = plain_center_map(lambda X, y: model.score(form(X), y), X_test, y_test)
     np.testing.assert_allclose(found.importances, expected, atol=1e-6)

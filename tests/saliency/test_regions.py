@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from captum.attr import FeatureAblation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from saliency.oracle import LinearClassifier, OnePixelClassifier
 from strategies import image_sets
@@ -20,7 +20,6 @@ def labelled(X, seed=1):
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)
-@settings(max_examples=25)
 @given(X=image_sets(), seed=st.integers(0, 2**16), stride=st.integers(1, 3))
 def test_a_mask_leaves_values_inside_as_they_are(aggregate, X, seed, stride):
     flat, y, model = labelled(X, seed)

@@ -19,7 +19,7 @@ TINY = {"hidden_layer_sizes": (60, 60), "max_iter": 15, "batch_size": 20, "rando
 @pytest.fixture(scope="module")
 def digits():
     X, y = load_digits(return_X_y=True)
-    return train_test_split(X / 16, y, test_size=0.3, stratify=y, random_state=0)
+    return train_test_split(X / 16, y, test_size=0.5, stratify=y, random_state=0)
 
 
 @every_recipe

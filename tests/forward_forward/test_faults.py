@@ -259,7 +259,7 @@ def test_an_interrupt_at_any_line_leaves_the_old_state_or_the_new_one(method, st
         train(finished, method, X, y)
     new, globally = fingerprint(finished), global_state()
     assert n_lines[0] > 100
-    numbers = {*range(0, n_lines[0], 23), *range(n_lines[0] - 12, n_lines[0])}  # the end in full
+    numbers = {*range(0, n_lines[0], 37), *range(n_lines[0] - 12, n_lines[0])}  # the end in full
     for number in sorted(numbers):
         other = copy.deepcopy(clf)
         with pytest.raises(KeyboardInterrupt), interrupt_at_line(number):

@@ -179,20 +179,20 @@ def test_a_conditional_fill_of_a_duplicated_column_changes_nothing():
 
 
 def test_draws_of_a_random_fill_are_averaged_and_their_spread_enters_the_error(digits):
-    X, y = digits[0][:200], digits[1][:200]
+    X, y = digits[0][:120], digits[1][:120]
     model = LinearClassifier(64, 10)
-    y = np.where(np.arange(200) % 3 == 0, y, model.predict(X))
+    y = np.where(np.arange(120) % 3 == 0, y, model.predict(X))
     singles = [
         ADSExplainer(model, fill="permute", n_repeats=1, random_state=seed).explain(X, y)
-        for seed in range(40)
+        for seed in range(25)
     ]
     maps = np.stack([one.importances for one in singles])
-    found = ADSExplainer(model, fill="permute", n_repeats=40, random_state=0).explain(X, y)
-    spread = np.sqrt(2 / 40) * maps.std(axis=0, ddof=1)
+    found = ADSExplainer(model, fill="permute", n_repeats=25, random_state=0).explain(X, y)
+    spread = np.sqrt(2 / 25) * maps.std(axis=0, ddof=1)
     assert (np.abs(found.importances - maps.mean(axis=0)) <= 5 * spread + 1e-12).all()
     # At least the error of sampling, and not that of a single draw on top of it.
     variance = np.mean([one.standard_error**2 for one in singles], axis=0)
-    expected = np.sqrt(variance + maps.var(axis=0, ddof=1) / 40)
+    expected = np.sqrt(variance + maps.var(axis=0, ddof=1) / 25)
     np.testing.assert_allclose(found.standard_error, expected, rtol=0.3, atol=1e-4)
 
 

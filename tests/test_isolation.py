@@ -89,6 +89,7 @@ def watched(tmp_path_factory):
     (folder / "given").mkdir()
     environment = os.environ | {
         "HOME": str(folder / "no_such_home"),
+        "TMPDIR": str(folder / "given"),  # where SciPy 1.14 makes a file on import
         "MPLCONFIGDIR": matplotlib.get_configdir(),  # whose cache of fonts is matplotlib's own
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -4,6 +4,9 @@ from saliency.oracle import LinearClassifier
 
 from skff.saliency import ADSExplainer, _progress, shapley
 
+# Old releases of tqdm close a bar that the lock kept from being made.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class HeldForever:
     """The lock of tqdm that forked processes share, held by one that was killed."""

@@ -160,8 +160,8 @@ def main():
     few, labels = block("float32", N_FEW, args.seed)
     models, allowed = make_models(few, labels), args.allowed * MB
     names = SMOKE if args.smoke else dict.fromkeys(args.types)
-    for dtype in args.types:
-        list(steps(few, labels, models, names[dtype]))
+    used = dict.fromkeys(name for dtype in args.types for name in names[dtype] or ())
+    list(steps(few, labels, models, used))
     failures = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder, "X")

@@ -68,6 +68,10 @@ sphinx_gallery_conf = {
 
 intersphinx_mapping = write_all(INVENTORIES)
 
+plot_include_source = True
+# Where pages that show their code write files; not below the sources.
+plot_working_directory = str(Path(__file__).parent / "_build" / "plots")
+Path(plot_working_directory).mkdir(parents=True, exist_ok=True)
 plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_formats = [("png", 120)]

@@ -402,13 +402,13 @@ class RefitExplanations:
         -------
         display : ADSDisplay
         """
-        from skff.saliency._display import ADSDisplay
+        from skff.saliency._display import ADSDisplay, units_of
 
         first = self.explanations[0]
         display = ADSDisplay(
             [self.importances, self.standard_deviation],
             names=[f"mean of {self.n_runs} runs", "standard deviation"],
-            units=f"{first.scoring} drop",
+            units=units_of(first.scoring),
             labels=first.feature_names,
         )
         return display.plot(ax=ax, image=image, cmap=cmap, colorbar=colorbar)

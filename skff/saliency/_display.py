@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 5  # of maps side by side
 MAX_LABELS = 40  # bars that get a name each
+SCORE_NAMES = {"neg_log_loss": "log-likelihood"}  # where readers know a score by another name
 
 
 class ADSDisplay:
@@ -132,7 +133,7 @@ class ADSDisplay:
     @classmethod
     def _of_explanations(cls, several, names, significance):
         scores = {one.scoring for one in several}
-        units = f"{scores.pop() if len(scores) == 1 else 'score'} drop"
+        units = units_of(scores.pop() if len(scores) == 1 else "score")
         if len(several[0].image_shape) == 1:
             maps, marks, labels = zip(*[one.bars(significance) for one in several], strict=True)
             labels = labels[0]
@@ -323,6 +324,11 @@ def _facts(explanation, is_tested):
         unit = "groups" if is_groups else "pixels"
         facts["significant at 0.05"] = f"{marks.sum()} of {n_tested} {unit} (false discovery rate)"
     return facts | {"samples": explanation.n_samples, "engine": explanation.engine}
+
+
+def units_of(scoring):
+    """Return what a map's colour scale shows, by the name of the score."""
+    return f"{SCORE_NAMES.get(scoring, scoring)} drop"
 
 
 def _lists_images(image, shape):

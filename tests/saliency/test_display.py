@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from saliency.oracle import OnePixelClassifier
 from sklearn.dummy import DummyClassifier
+from sklearn.naive_bayes import GaussianNB
 
 import skff.saliency
 from skff.saliency import ADSDisplay, ADSExplainer, interactions
@@ -35,6 +36,17 @@ def test_colours_are_centred_at_zero_and_named_by_units():
     assert -low == high == found.importances.max()
     assert display.figure_.axes[-1].get_ylabel() == "accuracy drop"
     np.testing.assert_array_equal(display.im_.get_array(), found.importances)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "shown"),
+    [("neg_log_loss", "log-likelihood drop"), ("balanced_accuracy", "balanced_accuracy drop")],
+)
+def test_the_scale_has_the_name_that_readers_know_the_score_by(scoring, shown):
+    X = np.where(np.arange(20) < 10, 1.0, -1.0)[:, None] * np.ones(20)
+    model = GaussianNB().fit(X + 0.1 * np.arange(20)[:, None], X[:, 0])
+    found = ADSExplainer(model, image_shape=(4, 5), scoring=scoring).explain(X, X[:, 0])
+    assert found.plot().figure_.axes[-1].get_ylabel() == shown
 
 
 def test_several_maps_share_one_scale_and_one_colour_bar():

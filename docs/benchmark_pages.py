@@ -251,7 +251,8 @@ def table_source(name):
             source += [f".. rubric:: {title}", ""]
         else:
             source += [".. raw:: html", "", f"   <details><summary>{title}</summary>", ""]
-        source += [".. list-table::", "   :header-rows: 1", ""]
+        source += [".. list-table::", "   :header-rows: 1"]
+        source += ["   :class: prose", ""] if name in UNFOLDED else [""]
         for cells in [header, *body]:
             source += [
                 f"   {'* -' if k == 0 else '  -'} {_escape(cell)}" for k, cell in enumerate(cells)

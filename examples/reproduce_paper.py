@@ -48,7 +48,7 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="fewer images, epochs and seeds")
     parser.add_argument("--out", type=Path, default=Path("reproduction"), help="output folder")
     parser.add_argument("--seeds", type=int, help="runs per network")
-    parser.add_argument("--hours", type=float, help="when to add no further point to the curve")
+    parser.add_argument("--hours", type=float, help="leave out what of the curve would end later")
     return parser.parse_args()
 
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "reproduction
 import _tasks
 from _plan import CONTESTANTS, Plan
 from _report import changes_table, collect, verdict_table, write_report
-from _store import Store, run_all
+from _store import Store, expected_seconds, run_all
 from _verdicts import competes, flat_from
 
 TINY = {
@@ -69,6 +69,33 @@ def test_results_of_other_sizes_are_not_taken_for_these(reproduction):
     store, plan, _ = reproduction
     other = Store(store.folder, Plan(seeds=2, curve=(1, 2), hours=1.0, **TINY | {"window": 1}))
     assert collect(other, plan, ["digits"]) == []
+
+
+def test_a_point_of_the_curve_is_expected_to_take_time_in_proportion_to_its_epochs(tmp_path):
+    plan = Plan(seeds=1, curve=(1, 3, 10), hours=1.0, **TINY)
+    store = Store(tmp_path, plan)
+    assert expected_seconds(store, plan, "digits", 10) == 0
+    first = {"data": "digits", "contestant": "paper", "seed": 0}
+    store.write("train", first, {"seconds_of_task": 6.0})  # 2 epochs
+    assert expected_seconds(store, plan, "digits", 10) == 30
+    store.write("curve", {"data": "digits", "epochs": 3}, {"seconds_of_task": 12.0})
+    assert expected_seconds(store, plan, "digits", 10) == 40
+
+
+@pytest.mark.parametrize(("seconds", "is_run"), [(1000, True), (2000, False)])
+def test_points_of_the_curve_that_would_end_too_late_are_left_out(
+    tmp_path, monkeypatch, capsys, seconds, is_run
+):
+    tasks = [("curve", {"data": "digits", "epochs": n}) for n in (1, 3)]
+    plan = Plan(seeds=0, curve=(1, 3), hours=1.0, **TINY)
+    monkeypatch.setattr(plan, "tasks", lambda datasets: tasks)
+    monkeypatch.setattr(_tasks, "curve", lambda *run, **which: {"summary": "1.00 % error"})
+    store = Store(tmp_path, plan)
+    store.write(*tasks[0], {"seconds_of_task": seconds})
+    run_all(store, plan, ["digits"])
+    assert (store.read("curve", data="digits", epochs=3) is not None) == is_run
+    said = "1.00 % error" if is_run else "left out, as its 100 min would end after 1 h"
+    assert said in capsys.readouterr().out
 
 
 def test_losses_of_both_layers_are_kept_for_their_figure(reproduction):

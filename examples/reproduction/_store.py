@@ -11,7 +11,7 @@ import _tasks
 from _results import provenance
 
 # Rough seconds of a task, only to say how long the rest will take; measured ones correct them.
-GUESS = {"samples": 1, "train": 60, "explain": 60, "images": 5, "compare": 5, "curve": 2}
+GUESS = {"samples": 1, "train": 60, "explain": 60, "images": 5, "compare": 5, "curve": 5}
 
 
 class Store:
@@ -73,29 +73,50 @@ def run_all(store, plan, datasets):
     guess, spent = 0.0, 0.0
     start = perf_counter()
     for k, (name, arguments) in enumerate(open_tasks):
-        is_late = perf_counter() - start > 3600 * plan.hours
-        if name == "curve" and is_late:
-            print(f"After {plan.hours:g} h the curve gets no further point")
-            break
         words = " ".join(map(str, arguments.values()))
+        if name == "curve":
+            needed = expected_seconds(store, plan, **arguments)
+            if perf_counter() - start + needed > 3600 * plan.hours:
+                print(
+                    f"{name} {words}: left out, as its {needed / 60:.0f} min would end after "
+                    f"{plan.hours:g} h"
+                )
+                continue
         began = perf_counter()
         result = getattr(_tasks, name)(store, plan, **arguments)
         result["seconds_of_task"] = perf_counter() - began
         result |= {"sizes": store.sizes} | store.about
         store.write(name, arguments, result)
-        guess += _guess(name, arguments)
+        guess += GUESS[name]
         spent += result["seconds_of_task"]
-        rest = sum(_guess(*task) for task in open_tasks[k + 1 :] if task[0] != "curve")
-        left = rest * spent / guess
+        rest = sum(GUESS[later] for later, _ in open_tasks[k + 1 :] if later != "curve")
+        left = f"; about {rest * spent / guess / 60:.0f} min left before the curve" if rest else ""
         print(
             f"[{k + 1}/{len(open_tasks)}] {name} {words}: {result['summary']} "
-            f"({result['seconds_of_task']:.0f} s; about {left / 60:.0f} min left before the curve)"
-            if rest
-            else f"[{k + 1}/{len(open_tasks)}] {name} {words}: {result['summary']} "
-            f"({result['seconds_of_task']:.0f} s)",
+            f"({result['seconds_of_task']:.0f} s{left})",
             flush=True,
         )
 
 
-def _guess(name, arguments):
-    return GUESS[name] * arguments.get("epochs", 1)
+def expected_seconds(store, plan, data, epochs):
+    """Return how long a point of the curve will take, by those that were measured before.
+
+    Parameters
+    ----------
+    store : Store
+    plan : Plan
+    data : str
+        Name of the data set.
+    epochs : int
+        Epochs per layer of the point.
+
+    Returns
+    -------
+    seconds : float
+        In proportion to the point with the most epochs, or else to the same network's first run.
+    """
+    known = [(n, store.read("curve", data=data, epochs=n)) for n in plan.curve]
+    known += [(plan.epochs, store.read("train", data=data, contestant="paper", seed=0))]
+    measured = [(n, result["seconds_of_task"]) for n, result in known if result is not None]
+    most, seconds = max(measured, default=(1, 0.0))
+    return seconds * epochs / most

@@ -4,8 +4,8 @@ Both readouts are evaluated, the softmax head and the goodness of all layers but
 
     python examples/benchmarks/bench_hinton.py --parts changes --json FILE
     python examples/benchmarks/bench_hinton.py --parts curve whole --json FILE
-    python examples/benchmarks/bench_hinton.py --parts curve --hidden 2000 2000 2000 2000 \
-        --epochs 20 --json FILE
+    python examples/benchmarks/bench_hinton.py --parts curve --heads recipe --threads 2 \
+        --hidden 2000 2000 2000 2000 --epochs 40 --json FILE
     python examples/benchmarks/bench_hinton.py --smoke
 
 Parts:
@@ -30,6 +30,7 @@ from _summary import hinton_changes_table, hinton_networks_table
 
 # His head, without the label smoothing that the recipe has.
 UNSMOOTHED = {"readout": "Softmax(learning_rate_init=0.01, weight_decay=0.03)"}
+HEADS = {"recipe": {}, "head without label smoothing": UNSMOOTHED}
 BEFORE = {
     "negatives": "uniform",
     "label_scale": 0.5,
@@ -70,6 +71,7 @@ def parse_options(argv):
     add = parser.add_argument
     parts = ["changes", "curve", "whole"]
     add("--parts", nargs="+", choices=parts, default=parts)
+    add("--heads", nargs="+", choices=HEADS, default=list(HEADS), help="of a curve or the whole")
     add("--data", choices=DATA, default="digits" if smoke else "mnist")
     add("--hidden", type=int, nargs="+", default=[40, 40] if smoke else [1000, 1000, 1000])
     add("--epochs", type=int, default=2 if smoke else 60, help="of a curve or the whole")
@@ -88,7 +90,7 @@ def plan(options):
     """Yield the runs: dicts of everything that tells one from another."""
     for part in options.parts:
         is_short = part == "changes"
-        heads = {"recipe": {}, "head without label smoothing": UNSMOOTHED}
+        heads = {head: HEADS[head] for head in options.heads}
         for change, settings in (settings_by_change() if is_short else heads).items():
             settings = {"matmul_precision": options.precision} | settings
             yield {

@@ -203,8 +203,8 @@ def hinton_curves(rows):
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("")
         ax.set(title=TITLES[data], xlabel="epoch", ylabel="error in percent, held-out images")
-    figure.set_size_inches(6.4 * len(axes[0]), 4.4)
-    _legend(figure, axes, ncols=2)
+    figure.set_size_inches(6.4 * len(axes[0]), 4.8)
+    _legend(figure, axes, ncols=1)
     return figure
 
 

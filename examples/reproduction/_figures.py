@@ -26,7 +26,7 @@ def labelled_samples(rows):
     """Draw images with their own and with a wrong label in the first ten pixels (Figure 1)."""
     names = datasets(rows)
     figure, axes = plt.subplots(
-        2, 4 * len(names), figsize=(2 * 4 * len(names), 4.6), layout="constrained", squeeze=False
+        2, 4 * len(names), figsize=(5 * len(names), 3.4), layout="constrained", squeeze=False
     )
     for k, data in enumerate(names):
         (row,) = select(rows, task="samples", data=data)
@@ -35,7 +35,7 @@ def labelled_samples(rows):
             own = row_of_axes[4 * k : 4 * k + 4]
             for ax, picture, label in zip(own, pictures, labels, strict=True):
                 ax.imshow(_square(picture), cmap="gray", vmin=0, vmax=1)
-                ax.set_title(f"{kind}: {name_of(data, label)}", fontsize=10)
+                ax.set_title(f"{kind}:\n{name_of(data, label)}", fontsize=11)
                 _no_ticks(ax)
     return figure
 

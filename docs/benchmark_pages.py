@@ -235,6 +235,7 @@ TABLES = {
     "paper_contestants": ("reproduction", paper_contestants_tables),
     "paper_changes": ("reproduction", paper_changes_tables),
 }
+MAPS = ("paper_classes", "paper_images", "paper_all")  # beginnings of their names
 UNFOLDED = {"paper_claims", "paper_contestants", "paper_changes"}
 
 
@@ -273,7 +274,8 @@ def figure_source(name, caption, folder):
         return [missing(file), ""]
     source = f"/{path.relative_to(DOCS).as_posix()}"
     # Without "dark-light" the theme would dim the figure on a dark page.
-    options = ["   :class: dark-light", f"   :alt: {caption}", "", f"   {caption}", ""]
+    kind = "dark-light maps" if name.startswith(MAPS) else "dark-light"
+    options = [f"   :class: {kind}", f"   :alt: {caption}", "", f"   {caption}", ""]
     return [f".. figure:: {source}", *options]
 
 

@@ -312,6 +312,8 @@ def test_figure_of_the_benchmark_page_is_drawn_where_there_are_results(
     monkeypatch.setattr(benchmark_pages, "DOCS", tmp_path)
     lines = benchmark_pages.figure_source(name, "What it shows.", tmp_path / "drawn")
     assert lines[0] == f".. figure:: /drawn/{name}.svg"
+    is_map = name.endswith("mnist")
+    assert lines[1].split()[1:] == ["dark-light", *["maps"] * is_map]
     assert (tmp_path / "drawn" / f"{name}.svg").stat().st_size > 5000
     for file in results.glob("*.json"):
         file.unlink()

@@ -85,9 +85,8 @@ def all_maps(rows, data):
     found = {row["contestant"]: row for row in select(rows, task="explain", data=data)}
     (images,) = select(rows, task="images", data=data)
     mean = np.mean(images["means"], axis=0)
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(3.1 * len(found), 3.3), layout="constrained"
-    )
+    size = (2.1 * len(found), 2.6)
+    figure, axes = plt.subplots(1, len(found), figsize=size, layout="constrained")
     maps = [np.array(row["importances"]) for row in found.values()]
     names = [CONTESTANTS[name].replace(", ", ",\n") for name in found]
     display = ADSDisplay(maps, names=names, units="accuracy drop")

@@ -94,7 +94,7 @@ def test_points_of_the_curve_that_would_end_too_late_are_left_out(
     store.write(*tasks[0], {"seconds_of_task": seconds})
     run_all(store, plan, ["digits"])
     assert (store.read("curve", data="digits", epochs=3) is not None) == is_run
-    said = "1.00 % error" if is_run else "left out, as its 100 min would end after 1 h"
+    said = "1.00 % error" if is_run else "left out, as 100 min more would end after 1 h"
     assert said in capsys.readouterr().out
 
 

@@ -71,15 +71,19 @@ def run_all(store, plan, datasets):
     if len(open_tasks) < len(tasks):
         print(f"{len(tasks) - len(open_tasks)} of {len(tasks)} tasks were finished before")
     guess, spent = 0.0, 0.0
+    too_late = set()  # data sets whose curve gets no further point
     start = perf_counter()
     for k, (name, arguments) in enumerate(open_tasks):
         words = " ".join(map(str, arguments.values()))
         if name == "curve":
+            if arguments["data"] in too_late:
+                continue
             needed = expected_seconds(store, plan, **arguments)
             if perf_counter() - start + needed > 3600 * plan.hours:
+                too_late.add(arguments["data"])
                 print(
-                    f"{name} {words}: left out, as its {needed / 60:.0f} min would end after "
-                    f"{plan.hours:g} h"
+                    f"{name} {words} epochs and more: left out, as {needed / 60:.0f} min more "
+                    f"would end after {plan.hours:g} h"
                 )
                 continue
         began = perf_counter()

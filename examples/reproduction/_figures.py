@@ -126,7 +126,8 @@ def epochs_curve(rows):
         ax.plot(epochs, values, "o-", color=LAYER_COLORS[0])
         flat = flat_from(points)
         if flat is not None:
-            ax.axvline(flat, color=LAYER_COLORS[1], ls="--", label=f"flat from {flat} epochs on")
+            label = f"flat from {flat} to {epochs[-1]} epochs"
+            ax.axvline(flat, color=LAYER_COLORS[1], ls="--", label=label)
             ax.legend()
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))

@@ -21,7 +21,7 @@ class Verdict:
         What the paper says, and the figure or section.
     found : str
         Our figure, with its uncertainty.
-    verdict : {"holds", "does not hold", "open"}
+    verdict : {"holds", "does not hold", "not needed", "open"}
     """
 
     claim: str
@@ -141,7 +141,7 @@ def flattens(rows, data):
     )
     if flat is None:
         return Verdict("5,000 epochs", "section IV", found + "still falling", "open")
-    found += f"flat from {flat} epochs on, within two standard errors"
+    found += f"flat from {flat} to {last['epochs']} epochs, within two standard errors"
     return Verdict("5,000 epochs", "section IV", found, "not needed")
 
 

@@ -141,12 +141,12 @@ def flattens(rows, data):
     )
     if flat is None:
         return Verdict("5,000 epochs", "section IV", found + "still falling", "open")
-    found += f"flat from {flat} to {last['epochs']} epochs, within two standard errors"
+    found += f"flat from {flat} to {last['epochs']} epochs, within one standard error"
     return Verdict("5,000 epochs", "section IV", found, "not needed")
 
 
 def flat_from(points):
-    """Return the first epochs after which no point is better by two standard errors.
+    """Return the first epochs after which no point is better by a standard error.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def flat_from(points):
         None where that is the last point: the curve has not flattened.
     """
     for k, point in enumerate(points[:-1]):
-        error = 2 * np.sqrt(2 * point["error"] * (100 - point["error"]) / point["n_test"])
+        error = np.sqrt(2 * point["error"] * (100 - point["error"]) / point["n_test"])
         if all(later["error"] > point["error"] - error for later in points[k + 1 :]):
             return point["epochs"]
     return None

@@ -54,15 +54,23 @@ def margin(
     >>> margin(LinearSVC(random_state=0).fit(X, y), X[:1], y[:1]) > 0
     True
     """
-    classes, y = np.asarray(estimator.classes_), np.asarray(y)
+    is_true = _is_true(estimator.classes_, y)
+    values = _decision_values(estimator, X)
+    margins = values[is_true] - np.where(is_true, -np.inf, values).max(axis=1)
+    return _mean(margins, sample_weight)
+
+
+def _is_true(classes, y):
+    """Return which class is the true one, of shape (n_samples, n_classes)."""
+    classes, y = np.asarray(classes), np.asarray(y)
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(f"Got labels {unknown} in y, but expected only those of {classes}.")
-    values = _decision_values(estimator, X)
-    is_true = classes == y[:, None]  # (n_samples, n_classes)
-    margins = values[is_true] - np.where(is_true, -np.inf, values).max(axis=1)
-    weights = None if sample_weight is None else np.asarray(sample_weight)
-    return float(np.average(margins, weights=weights))
+    return classes == y[:, None]
+
+
+def _mean(values, weights):
+    return float(np.average(values, weights=None if weights is None else np.asarray(weights)))
 
 
 def _decision_values(estimator, X):
@@ -97,6 +105,11 @@ def neg_log_loss(
     score : float
         In nats, at most 0.
 
+    Raises
+    ------
+    ValueError
+        If labels are not among the classes, or ``predict_proba`` returns no probabilities.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -106,8 +119,24 @@ def neg_log_loss(
     >>> bool(-1 < neg_log_loss(GaussianNB().fit(X, y), X[:1], y[:1]) <= 0)  # of one sample
     True
     """
-    labels = getattr(estimator, "classes_", None)
-    return -log_loss(y, estimator.predict_proba(X), labels=labels, sample_weight=sample_weight)
+    classes = getattr(estimator, "classes_", None)
+    p = estimator.predict_proba(X)
+    if not _are_probabilities(p, classes):  # scikit-learn knows what can be made of it
+        return -log_loss(y, p, labels=classes, sample_weight=sample_weight)
+    # Its checks of a single sample would take as long as several predictions.
+    eps = np.finfo(p.dtype).eps
+    found = np.clip(p[_is_true(classes, y)], eps, 1 - eps)
+    return _mean(np.log(found), sample_weight)
+
+
+def _are_probabilities(p, classes):
+    """Return whether each row holds a probability per class, and they add up to 1."""
+    if classes is None or not isinstance(p, np.ndarray) or p.dtype.kind != "f":
+        return False
+    if p.ndim != 2 or not p.size or p.shape[1] != len(classes):
+        return False
+    sums_to_one = np.abs(p.sum(axis=1) - 1).max() < np.sqrt(np.finfo(p.dtype).eps)
+    return p.min() >= 0 and p.max() <= 1 and sums_to_one
 
 
 SCORERS = {"margin": margin, "neg_log_loss": neg_log_loss}

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from saliency.oracle import BatchClassifier, OnePixelClassifier
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, log_loss
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
@@ -53,6 +55,57 @@ def test_neg_log_loss_is_that_of_scikit_learn_and_takes_one_sample(digits):
     assert neg_log_loss(model, X, y) == pytest.approx(get_scorer("neg_log_loss")(model, X, y))
     expected = np.log(model.predict_proba(X[:1])[0, y[0]])
     assert neg_log_loss(model, X[:1], y[:1]) == pytest.approx(expected)
+
+
+class Says:
+    """A classifier that gives the probabilities it was made with."""
+
+    def __init__(self, p, classes=("a", "b", "c")):
+        self.p = p
+        self.classes_ = None if classes is None else np.array(classes)
+
+    def predict_proba(self, X):
+        return self.p
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(2, 5),
+    st.sampled_from([np.float32, np.float64]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_neg_log_loss_is_that_of_scikit_learn_for_any_probabilities(n, k, dtype, weighs, seed):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(k, 0.02), n).astype(dtype)  # some are 0 and 1
+    y = rng.integers(0, k, n)
+    weight = rng.random(n) + 0.1 if weighs else None
+    expected = -log_loss(y, p, labels=np.arange(k), sample_weight=weight)
+    found = neg_log_loss(Says(p, np.arange(k)), np.zeros((n, 1)), y, weight)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("p", "error"),
+    [
+        ([[0.5, 0.5, np.nan]], "NaN"),
+        ([[1.5, -0.5, 0.0]], "greater than 1"),
+        ([[0.5, 0.5]], "classes"),
+    ],
+)
+def test_neg_log_loss_refuses_what_is_no_probability(p, error):
+    with pytest.raises(ValueError, match=error):
+        neg_log_loss(Says(np.array(p)), np.zeros((1, 1)), ["a"])
+
+
+def test_neg_log_loss_refuses_labels_it_does_not_know():
+    with pytest.raises(ValueError, match=r"labels \['d'\]"):
+        neg_log_loss(Says(np.full((1, 3), 1 / 3)), np.zeros((1, 1)), ["d"])
+
+
+def test_neg_log_loss_warns_of_what_does_not_sum_to_one():
+    with pytest.warns(UserWarning, match="sum to one"):
+        neg_log_loss(Says(np.array([[0.2, 0.2, 0.2]])), np.zeros((1, 1)), ["a"])
 
 
 @pytest.mark.parametrize("scoring", SCORERS)

@@ -67,14 +67,14 @@ class Plan:
 
 
 QUICK = {
-    "n_train": 10_000,
+    "n_train": 5_000,
     "seeds": 2,
-    "epochs": 10,
-    "other_epochs": 8,
-    "map_samples": 500,
+    "epochs": 6,
+    "other_epochs": 5,
+    "map_samples": 200,
     "window": 3,
-    "n_random": 10,
-    "curve": (1, 3, 10, 30, 100),
+    "n_random": 5,
+    "curve": (1, 3, 10, 30),
     "hours": 0.045,
 }
 FULL = {

@@ -13,7 +13,7 @@ import _tasks
 from _plan import CONTESTANTS, Plan
 from _report import changes_table, collect, verdict_table, write_report
 from _store import Store, expected_seconds, run_all
-from _verdicts import competes, flat_from
+from _verdicts import competes, flat_from, flattens, map_matters
 
 TINY = {
     "n_train": 200,
@@ -133,6 +133,22 @@ def test_a_rule_competes_unless_it_is_surely_worse(errors, verdict):
     found = competes(rows, "digits")
     assert found.verdict == verdict
     assert f"{np.mean(errors):.2f} %" in found.found
+
+
+def test_one_point_is_no_curve():
+    rows = [point | {"task": "curve", "data": "digits"} for point in points(9.0, 8.9)]
+    assert flattens(rows[:1], "digits") is None
+    assert flattens(rows, "digits").verdict == "not needed"
+
+
+@pytest.mark.parametrize(
+    ("area", "n_significant", "verdict"),
+    [(0.3, 5, "holds"), (0.3, 0, "open"), (0.7, 5, "does not hold"), (0.7, 0, "does not hold")],
+)
+def test_a_map_without_significant_pixels_leaves_it_open(area, n_significant, verdict):
+    found = {"deletion_area": area, "random_areas": [0.6, 0.8], "n_significant": n_significant}
+    row = found | {"task": "explain", "data": "digits", "contestant": "paper"}
+    assert map_matters([row], "digits").verdict == verdict
 
 
 def test_every_change_has_a_reason():

@@ -132,6 +132,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #8886; padding: .3rem .6rem; text-align: left; }
 td { vertical-align: top; }
+@media (max-width: 600px) { td:last-child { min-width: 16rem; } }
 img { max-width: 100%; height: auto; background: white; }
 figure { margin: 1.5rem 0; } figcaption { color: #777; } code { overflow-wrap: anywhere; }
 """

@@ -110,8 +110,10 @@ def map_matters(rows, data):
         f"{random.mean():.3f} ({random.min():.3f} to {random.max():.3f}); "
         f"{row['n_significant']} pixels significant at 5 % family-wise"
     )
-    holds = area < random.min() and row["n_significant"] > 0
-    return Verdict("ADS marks what the network relies on", "Figures 4 and 5", found, _word(holds))
+    # Few samples may order the pixels well, and yet leave none significant.
+    holds = area < random.min()
+    verdict = "open" if holds and not row["n_significant"] else _word(holds)
+    return Verdict("ADS marks what the network relies on", "Figures 4 and 5", found, verdict)
 
 
 def maps_agree(rows, data):
@@ -130,7 +132,7 @@ def maps_agree(rows, data):
 def flattens(rows, data):
     """Judge whether 5,000 epochs are needed."""
     points = select(rows, task="curve", data=data)
-    if not points:
+    if len(points) < 2:
         return None
     flat = flat_from(points)
     best = min(points, key=lambda point: point["error"])

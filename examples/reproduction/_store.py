@@ -11,7 +11,7 @@ import _tasks
 from _results import provenance
 
 # Rough seconds of a task, only to say how long the rest will take; measured ones correct them.
-GUESS = {"samples": 1, "train": 60, "explain": 60, "images": 5, "compare": 5, "curve": 5}
+GUESS = {"samples": 1, "train": 60, "explain": 60, "images": 5, "compare": 5, "curve": 2}
 
 
 class Store:

@@ -62,7 +62,7 @@ class Says:
 
     def __init__(self, p, classes=("a", "b", "c")):
         self.p = p
-        self.classes_ = None if classes is None else np.array(classes)
+        self.classes_ = np.array(classes)
 
     def predict_proba(self, X):
         return self.p
